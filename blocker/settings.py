@@ -1,0 +1,205 @@
+"""The one settings model: `blocker.toml`, overridden by `BLOCKER_…` environment variables, frozen once read.
+
+Everything is validated here, before any socket opens. Nested fields are written `BLOCKER_HTTP__PORT` in the environment.
+"""
+
+from __future__ import annotations
+
+import re
+import socket
+import tomllib
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+
+from blocker.errors import SettingsError
+from blocker.rules import Verdict
+
+NAME_PATTERN = r"^[a-z0-9][a-z0-9_-]{0,62}$"
+Name = Annotated[str, Field(pattern=NAME_PATTERN)]
+Port = Annotated[int, Field(ge=0, le=65535)]
+
+_REDIS_SCHEMES = ("redis://", "rediss://", "unix://", "redis+sentinel://", "rediss+sentinel://", "redis+cluster://",
+                  "rediss+cluster://")
+
+
+class Role(StrEnum):
+    """A part of a node that can be switched on by itself."""
+
+    INGEST = "ingest"  # pulls the sources and publishes
+    CONTROL = "control"  # HTTP control plane; it needs and starts the follower
+
+
+class Mode(StrEnum):
+    """What a list does in a policy."""
+
+    ENFORCE = "enforce"  # blocks or excepts
+    SHADOW = "shadow"  # decided and counted, never blocks
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class HttpSettings(_Frozen):
+    """Where the control plane listens."""
+
+    host: str = Field("127.0.0.1", description="Address to listen on. Default 127.0.0.1: only this machine.")
+    port: Port = Field(8080, description="TCP port, 0 to 65535; 0 takes a free one. Default 8080.")
+    max_batch: int = Field(
+        10_000, ge=1, le=100_000, description="URLs in one POST /v1/check, 1 to 100 000. Default 10 000."
+    )
+    max_body_bytes: int = Field(
+        16 * 2**20, ge=2**16, le=2**30,
+        description="Largest request body in bytes, 64 KiB to 1 GiB. Default 16 MiB; larger is answered 413.",
+    )
+
+
+class HitSettings(_Frozen):
+    """How hits are kept and released."""
+
+    bin: int = Field(8, ge=1, le=1000, description="Released cells are rounded up to a multiple of this. Default 8.")
+    flush_seconds: float = Field(
+        1.0, gt=0, le=1.0, description="Seconds between flushes to the store, at most 1. Default 1: what a kill loses."
+    )
+
+
+class PolicySettings(_Frozen):
+    """A named choice of lists for one customer or listener."""
+
+    lists: dict[str, Mode | None] = Field(
+        default_factory=dict,
+        description="List name to mode (enforce, shadow; left out: the list's own). Order decides which list is named "
+        "when several block equally. Empty: every list in its own mode. At most 64.",
+    )
+    on_invalid: Literal[Verdict.ALLOW, Verdict.BLOCK] = Field(
+        Verdict.ALLOW, description="Verdict for a text that is no URL: allow or block. Default allow."
+    )
+
+
+class StopPageSettings(_Frozen):
+    """What the stop page says about who blocks."""
+
+    operator: str = Field("this internet provider", max_length=200, description="Who stops the access. Free text.")
+    operator_url: str = Field(
+        "https://operator.example/", max_length=500, pattern=r"^https?://[^\s<>\"]+$",
+        description="Address in `Link: …; rel=\"blocked-by\"` (RFC 7725 section 4).",
+    )
+    reason: str = Field(
+        "The address is on a list of pages that providers stop.", max_length=2000, description="Why. Free text."
+    )
+    law: str = Field("", max_length=2000, description="Under which law or agreement. Free text; empty leaves it out.")
+    complaint: str = Field("", max_length=2000, description="How to complain. Free text; empty leaves it out.")
+    help: str = Field("", max_length=2000, description="Where to get help. Free text; empty leaves it out.")
+
+
+class Settings(BaseSettings):
+    """Everything that can be set."""
+
+    model_config = SettingsConfigDict(
+        frozen=True, extra="forbid", env_prefix="BLOCKER_", env_nested_delimiter="__", env_ignore_empty=True
+    )
+    _toml: ClassVar[Path | None] = None
+
+    data_dir: Path = Field(
+        Path("var"), description="Directory for keys, snapshot and embedded Redis, made with mode 0700. Default ./var."
+    )
+    lists_dir: Path = Field(Path("lists"), description="Directory of the list sources (*.toml). Default ./lists.")
+    redis_url: str | None = Field(
+        None,
+        description="redis://, rediss://, unix://, redis+sentinel://host:port,…/service[/db] or redis+cluster://. "
+        "Default none: an embedded Redis in data_dir.",
+    )
+    deployment: Name = Field("default", description="Name in every Redis key's hash tag: [a-z0-9_-], up to 63.")
+    node: Name = Field(
+        default_factory=lambda: re.sub(r"[^a-z0-9_-]", "-", socket.gethostname().lower())[:63].strip("-_") or "node",
+        description="This node's stable name, under which its hits are kept. Default: the host's name.",
+    )
+    roles: tuple[Role, ...] = Field(tuple(Role), min_length=1, description="Parts to run. Default all.")
+    timezone: str = Field("UTC", description="IANA zone whose hours and weekdays hits are counted in. Default UTC.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level logged.")
+    log_format: Literal["console", "json"] = Field("console", description="One line a record, for people or machines.")
+    poll_seconds: float = Field(
+        5.0, gt=0, le=300, description="The follower looks at the heads at least this often, in seconds. Default 5."
+    )
+    keep_serials: int = Field(
+        100, ge=2, le=10_000, description="Manifests kept per list for `lists log` and rollback. Default 100."
+    )
+    http: HttpSettings = Field(default_factory=HttpSettings)
+    hits: HitSettings = Field(default_factory=HitSettings)
+    policies: dict[Name, PolicySettings] = Field(
+        default_factory=dict, description="Policies by name. `default` exists always: every list in its own mode."
+    )
+    stop_page: StopPageSettings = Field(default_factory=StopPageSettings)
+
+    @field_validator("redis_url")
+    @classmethod
+    def _known_scheme(cls, value: str | None) -> str | None:
+        if value is not None and not value.startswith(_REDIS_SCHEMES):
+            raise ValueError(f"must start with one of {', '.join(_REDIS_SCHEMES)}")
+        return value
+
+    @field_validator("timezone")
+    @classmethod
+    def _known_zone(cls, value: str) -> str:
+        try:
+            ZoneInfo(value)
+        except (ZoneInfoNotFoundError, ValueError, OSError):
+            raise ValueError("is no IANA time zone, such as Europe/Stockholm") from None
+        return value
+
+    @field_validator("policies")
+    @classmethod
+    def _few_lists(cls, value: dict[str, PolicySettings]) -> dict[str, PolicySettings]:
+        for name, policy in value.items():
+            if len(policy.lists) > 64:  # noqa: PLR2004 - one bit of a 64-bit mask for each list
+                raise ValueError(f"policy {name} has {len(policy.lists)} lists; at most 64")
+        return value
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - pydantic-settings' own signature
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - as above
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Arguments win over the environment, the environment over the file."""
+        return (init_settings, env_settings, TomlConfigSettingsSource(settings_cls, toml_file=cls._toml))
+
+
+def load(path: Path | None = None, **overrides: Any) -> Settings:  # noqa: ANN401 - any field's own type
+    """Read the configuration.
+
+    Args:
+        path: The TOML file; None takes `blocker.toml` in the working directory if there is one.
+        overrides: Fields set on the command line; they win.
+
+    Raises:
+        SettingsError: The file is missing or no TOML, or a field is unknown or out of range; each is named.
+    """
+    if path is None:
+        path = Path("blocker.toml")
+        toml = path if path.is_file() else None
+    elif path.is_file():
+        toml = path
+    else:
+        raise SettingsError(f"configuration file {path} does not exist or is no file")
+    source: type[Settings] = type("Settings", (Settings,), {"_toml": toml, "__module__": __name__})
+    try:
+        return source(**{key: value for key, value in overrides.items() if value is not None})
+    except tomllib.TOMLDecodeError as error:
+        raise SettingsError(f"{toml}: no TOML: {error}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{toml}: cannot be read: {type(error).__name__}") from None
+    except ValidationError as error:
+        # The values themselves stay out of the text: a Redis URL holds a password.
+        faults = "; ".join(
+            f"{'.'.join(str(part) for part in fault['loc'])}: {fault['msg']}" for fault in error.errors(include_input=False)
+        )
+        raise SettingsError(f"configuration ({toml or 'environment'}): {faults}") from None
