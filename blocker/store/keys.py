@@ -1,0 +1,105 @@
+"""Names and schema of everything Blocker keeps in Redis.
+
+Every key of a deployment begins with one hash tag, `{blocker:<deployment>}`, so that all of them lie in one slot:
+that is what lets a script touch several of them on Redis Cluster. Several deployments may share a server; one never
+reads another's keys. After the tag:
+
+| key                        | type   | holds                                                                   |
+|----------------------------|--------|-------------------------------------------------------------------------|
+| `:meta`                    | hash   | `schema` (SCHEMA_VERSION), `epoch` (random hex, names this life of the  |
+|                            |        | store), `lookup`, `seal` (fingerprints of the deployment's keys)        |
+| `:heads`                   | hash   | list → JSON `{"serial", "digest"}` of its newest manifest               |
+| `:manifest:<list>:<serial>`| string | the manifest, JSON (see manifest.py); never changed once written        |
+| `:segment:<sha256>`        | string | a segment: bytes of the native core, opaque here                        |
+| `:sealed:<sha256>`         | string | sealed clear text (see sealing.py), opaque here                         |
+| `:blobs`                   | zset   | `segment:<sha256>` or `sealed:<sha256>` → unix time at which it was     |
+|                            |        | last uploaded or committed, by the server's clock                       |
+| `:commits`                 | stream | `epoch`, `list`, `serial`, `digest` of each commit; a wake-up hint,     |
+|                            |        | trimmed to about COMMITS_KEPT                                           |
+| `:checked`                 | hash   | list → unix time of the last successful look at its source              |
+| `:source:<list>`           | hash   | what ingest remembers of a source (ETag and the like)                   |
+| `:hits:<node>`             | hash   | hit cell → count since ever; the cells' names are opaque here           |
+| `:hits:<node>:seq`         | hash   | boot → `<rank>:<sequence>`: the last flush of each boot that was        |
+|                            |        | counted; ranks order the boots, so that only the newest are kept        |
+| `:nodes`                   | set    | the nodes that have flushed hits                                        |
+
+No key, field or value holds an URL, a host or a path in clear, or anything about a user. No times are kept beside hits.
+List and node names must match settings.NAME_PATTERN, which has no colon: so no two keys can collide.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Literal
+
+from blocker.errors import StoreError
+
+SCHEMA_VERSION = 1
+# A follower that slept through this many commits reads the heads anyway; ten thousand are months of updates.
+COMMITS_KEPT = 10_000
+
+BlobKind = Literal["segment", "sealed"]
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+class Keys:
+    """The Redis keys of one deployment.
+
+    Raises:
+        StoreError: The deployment's name, or a list, node or blob name given to a method, is malformed.
+    """
+
+    __slots__ = ("_tag", "blobs", "checked", "commits", "heads", "meta", "nodes")
+
+    def __init__(self, deployment: str) -> None:
+        self._tag = f"{{blocker:{checked_name('deployment', deployment)}}}"
+        self.meta = f"{self._tag}:meta"
+        self.heads = f"{self._tag}:heads"
+        self.blobs = f"{self._tag}:blobs"
+        self.commits = f"{self._tag}:commits"
+        self.checked = f"{self._tag}:checked"
+        self.nodes = f"{self._tag}:nodes"
+
+    def manifest(self, list: str, serial: int) -> str:  # noqa: A002 - the project's word
+        """Key of one manifest."""
+        return f"{self._tag}:manifest:{checked_name('list', list)}:{serial:d}"
+
+    def blob(self, kind: BlobKind, name: str) -> str:
+        """Key of a segment or of a sealed text, by its SHA-256 in hex."""
+        return f"{self._tag}:{self.blob_member(kind, name)}"
+
+    @staticmethod
+    def blob_member(kind: BlobKind, name: str) -> str:
+        """Name of a blob inside `blobs`."""
+        if kind not in ("segment", "sealed") or not _SHA256.fullmatch(name):
+            raise StoreError("a blob is named segment or sealed and a SHA-256 in lower-case hex")
+        return f"{kind}:{name}"
+
+    def member_key(self, member: str) -> str:
+        """Key of the blob that `blobs` calls `member`."""
+        return f"{self._tag}:{member}"
+
+    def source(self, list: str) -> str:  # noqa: A002 - the project's word
+        """Key of a source's state."""
+        return f"{self._tag}:source:{checked_name('list', list)}"
+
+    def hits(self, node: str) -> str:
+        """Key of a node's hit cells."""
+        return f"{self._tag}:hits:{checked_name('node', node)}"
+
+    def hits_sequence(self, node: str) -> str:
+        """Key of a node's flush numbers."""
+        return f"{self.hits(node)}:seq"
+
+
+def checked_name(what: str, name: str) -> str:
+    """The name itself if it may stand in a key.
+
+    Raises:
+        StoreError: It does not match settings.NAME_PATTERN; the message names `what`, not the text.
+    """
+    if not _NAME.fullmatch(name):
+        raise StoreError(f"a {what} name must be 1 to 63 of a-z, 0-9, - and _, and begin with a letter or digit")
+    return name
