@@ -1,0 +1,26 @@
+//! The native core of Blocker: what must take less than a microsecond. Everything else is Python.
+//!
+//! - [`canonical`], [`host`], [`escape`]: canonical URLs
+//! - [`rule`], [`ruleset`], [`lines`]: rules as text
+//! - [`surt`], [`node`], [`flags`], [`run`], [`segment`]: a list as nodes of the trie
+//! - [`table`], [`decide`]: all lists as one immutable table, and the walk through it
+//! - [`hits`]: the hit matrix
+//! - `python`: the binding layer, the only part that knows Python
+
+pub mod canonical;
+pub mod decide;
+pub mod escape;
+pub mod flags;
+pub mod hits;
+pub mod host;
+pub mod lines;
+pub mod node;
+pub mod rule;
+pub mod ruleset;
+pub mod run;
+pub mod segment;
+pub mod surt;
+pub mod table;
+
+#[cfg(feature = "python")]
+mod python;

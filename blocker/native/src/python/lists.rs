@@ -1,0 +1,321 @@
+//! Lists from Python: lines, rule sets and node runs.
+
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+use pyo3::types::PyBytes;
+
+use super::errors;
+use super::text::bytes_of;
+use crate::canonical::Canonical;
+use crate::node::{KEY_BYTES, LookupKey};
+use crate::rule::{self, Format, Kind, Options, Rule, RuleError};
+use crate::{lines, ruleset, run, segment};
+
+/// Kind, host, path, query, subdomains.
+type Fields = (&'static str, String, Option<String>, Option<String>, bool);
+/// [`Fields`], reference, metadata.
+type Listed = (&'static str, String, Option<String>, Option<String>, bool, String, String);
+
+pub fn lookup_key(key: &[u8]) -> PyResult<LookupKey> {
+    let key: &[u8; KEY_BYTES] =
+        key.try_into().map_err(|_| PyValueError::new_err(format!("a lookup key has {KEY_BYTES} bytes, not {}", key.len())))?;
+    Ok(LookupKey::new(key))
+}
+
+fn text(bytes: &[u8]) -> String {
+    // Canonical fields are ASCII.
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+fn fields(rule: &Rule<'_>) -> Fields {
+    let path = (!rule.path.is_empty()).then(|| text(rule.path));
+    (rule.kind.name(), text(rule.host), path, rule.query.map(text), rule.subdomains)
+}
+
+fn kind(py: Python<'_>, name: &str, allowed: &[Kind]) -> PyResult<Kind> {
+    Kind::from_name(name).filter(|kind| allowed.contains(kind)).ok_or_else(|| {
+        let names: Vec<_> = allowed.iter().map(|kind| kind.name()).collect();
+        errors::invalid_rule(py, format!("kind must be one of {}", names.join(", ")))
+    })
+}
+
+fn options(py: Python<'_>, format: &str, bare: &str, trailing_slash: &str, domain_kind: &str) -> PyResult<Options> {
+    let format = match format {
+        "url" => Format::Url,
+        "domain" => Format::Domain,
+        "hosts" => Format::Hosts,
+        _ => return Err(errors::invalid_rule(py, "format must be one of url, domain, hosts")),
+    };
+    Ok(Options {
+        format,
+        bare: kind(py, bare, &[Kind::Host, Kind::Domain])?,
+        trailing_slash: kind(py, trailing_slash, &[Kind::Prefix, Kind::Exact])?,
+        name: kind(py, domain_kind, &[Kind::Domain, Kind::Host])?,
+    })
+}
+
+#[pyfunction]
+pub fn canonical_rule(
+    py: Python<'_>,
+    kind: &str,
+    host: &str,
+    path: Option<&str>,
+    query: Option<&str>,
+    subdomains: bool,
+) -> PyResult<Fields> {
+    let kind = self::kind(py, kind, &Kind::ALL)?;
+    let mut url = Canonical::default();
+    let (path, query) = (path.map(str::as_bytes), query.map(str::as_bytes));
+    rule::from_fields(kind, host.as_bytes(), path, query, subdomains, &mut url)
+        .map(|rule| fields(&rule))
+        .map_err(|error| errors::invalid_rule(py, error))
+}
+
+#[pyfunction]
+pub fn parse_rule(
+    line: &Bound<'_, PyAny>,
+    format: &str,
+    bare: &str,
+    trailing_slash: &str,
+    domain_kind: &str,
+) -> PyResult<Fields> {
+    let py = line.py();
+    let options = options(py, format, bare, trailing_slash, domain_kind)?;
+    let line = bytes_of(line)?;
+    let mut found = Vec::new();
+    let parsed = if memchr::memchr2(b'\n', 0, &line).is_some() {
+        Err(RuleError("a rule is one line of text"))
+    } else {
+        rule::parse_line(&line, &options, &mut Canonical::default(), &mut |rule| found.push(fields(&rule)))
+    };
+    parsed.map_err(|error| errors::invalid_rule(py, error))?;
+    let only = found.pop().ok_or_else(|| errors::invalid_rule(py, "line holds no rule"))?;
+    if found.is_empty() { Ok(only) } else { Err(errors::invalid_rule(py, "line holds more than one rule")) }
+}
+
+#[pyclass]
+pub struct LineParser(lines::LineParser);
+
+#[pymethods]
+impl LineParser {
+    #[new]
+    #[pyo3(signature = (format, *, bare="host", trailing_slash="prefix", domain_kind="domain", max_line_bytes=65_536, max_errors=1000))]
+    fn new(
+        py: Python<'_>,
+        format: &str,
+        bare: &str,
+        trailing_slash: &str,
+        domain_kind: &str,
+        max_line_bytes: usize,
+        max_errors: usize,
+    ) -> PyResult<Self> {
+        let options = options(py, format, bare, trailing_slash, domain_kind)?;
+        Ok(Self(lines::LineParser::new(options, max_line_bytes, max_errors)))
+    }
+
+    fn feed(&mut self, py: Python<'_>, data: &[u8]) -> PyResult<()> {
+        py.detach(|| self.0.feed(data)).map_err(|binary| errors::format_error(py, binary))
+    }
+
+    fn finish(&mut self, py: Python<'_>) -> RuleSet {
+        RuleSet { set: py.detach(|| self.0.finish().finish()), pending: ruleset::Builder::default() }
+    }
+
+    #[getter]
+    fn lines(&self) -> u64 {
+        self.0.lines()
+    }
+
+    #[getter]
+    fn rules(&self) -> usize {
+        self.0.rules()
+    }
+
+    #[getter]
+    fn bad(&self) -> u64 {
+        self.0.bad()
+    }
+
+    #[getter]
+    fn errors(&self) -> Vec<(u64, &'static str)> {
+        self.0.errors().to_vec()
+    }
+}
+
+#[pyclass]
+#[derive(Default)]
+pub struct RuleSet {
+    set: ruleset::RuleSet,
+    /// Rules added since the set was last put in order.
+    pending: ruleset::Builder,
+}
+
+impl RuleSet {
+    fn settled(&mut self, py: Python<'_>) -> &ruleset::RuleSet {
+        if !self.pending.is_empty() {
+            let pending = std::mem::take(&mut self.pending);
+            py.detach(|| self.set = self.set.patched(&pending.finish(), &ruleset::RuleSet::default()));
+        }
+        &self.set
+    }
+
+    fn of(set: ruleset::RuleSet) -> Self {
+        Self { set, pending: ruleset::Builder::default() }
+    }
+}
+
+#[pymethods]
+impl RuleSet {
+    #[new]
+    fn new() -> Self {
+        Self::default()
+    }
+
+    #[pyo3(signature = (kind, host, path=None, query=None, subdomains=false, reference="", metadata=""))]
+    #[allow(clippy::too_many_arguments)] // the fields of a rule
+    fn add(
+        &mut self,
+        py: Python<'_>,
+        kind: &str,
+        host: &str,
+        path: Option<&str>,
+        query: Option<&str>,
+        subdomains: bool,
+        reference: &str,
+        metadata: &str,
+    ) -> PyResult<()> {
+        let kind = self::kind(py, kind, &Kind::ALL)?;
+        let mut url = Canonical::default();
+        let (path, query) = (path.map(str::as_bytes), query.map(str::as_bytes));
+        let rule = rule::from_fields(kind, host.as_bytes(), path, query, subdomains, &mut url)
+            .map_err(|error| errors::invalid_rule(py, error))?;
+        let control = |text: &str| text.bytes().any(|byte| byte < b' ');
+        if control(reference) || control(metadata) || reference.len() > 255 {
+            return Err(errors::invalid_rule(py, "reference or metadata is too long or holds control characters"));
+        }
+        self.pending.push(&rule, reference, metadata);
+        Ok(())
+    }
+
+    fn __len__(&mut self, py: Python<'_>) -> usize {
+        self.settled(py).len()
+    }
+
+    fn __iter__(mut slf: PyRefMut<'_, Self>) -> RuleIterator {
+        let py = slf.py();
+        slf.settled(py);
+        RuleIterator { set: slf.into(), at: 0 }
+    }
+
+    fn dump<'py>(&mut self, py: Python<'py>) -> Bound<'py, PyBytes> {
+        PyBytes::new(py, self.settled(py).text())
+    }
+
+    #[staticmethod]
+    fn load(py: Python<'_>, data: &[u8]) -> PyResult<Self> {
+        let set = py.detach(|| ruleset::RuleSet::load(data.to_vec()));
+        set.map(Self::of).map_err(|error| errors::format_error(py, error))
+    }
+
+    fn digest(&mut self, py: Python<'_>) -> String {
+        self.settled(py);
+        hex(&py.detach(|| self.set.digest()))
+    }
+
+    fn diff(&mut self, py: Python<'_>, newer: &Bound<'_, Self>) -> (Self, Self) {
+        let same = std::ptr::from_ref(self) as usize == newer.as_ptr() as usize;
+        if same {
+            return (Self::default(), Self::default());
+        }
+        let mut newer = newer.borrow_mut();
+        newer.settled(py);
+        self.settled(py);
+        let (old, new) = (&self.set, &newer.set);
+        let (added, removed) = py.detach(|| old.diff(new));
+        (Self::of(added), Self::of(removed))
+    }
+
+    fn patched(&mut self, py: Python<'_>, added: &Bound<'_, Self>, removed: &Bound<'_, Self>) -> PyResult<Self> {
+        let (mut added, mut removed) = (added.try_borrow_mut()?, removed.try_borrow_mut()?);
+        added.settled(py);
+        removed.settled(py);
+        self.settled(py);
+        let (old, added, removed) = (&self.set, &added.set, &removed.set);
+        Ok(Self::of(py.detach(|| old.patched(added, removed))))
+    }
+
+    #[pyo3(signature = (lookup_key, *, www_alias=false, fold_case=false))]
+    fn nodes(&mut self, py: Python<'_>, lookup_key: &[u8], www_alias: bool, fold_case: bool) -> PyResult<NodeRun> {
+        let key = self::lookup_key(lookup_key)?;
+        self.settled(py);
+        let set = &self.set;
+        let run = py.detach(|| run::NodeRun::build(set, &key, run::Options { www_alias, fold_case }));
+        Ok(NodeRun { run, key })
+    }
+}
+
+#[pyclass]
+pub struct RuleIterator {
+    set: Py<RuleSet>,
+    at: usize,
+}
+
+#[pymethods]
+impl RuleIterator {
+    fn __iter__(slf: PyRef<'_, Self>) -> PyRef<'_, Self> {
+        slf
+    }
+
+    fn __next__(&mut self, py: Python<'_>) -> Option<Listed> {
+        let set = self.set.borrow(py);
+        let entry = set.set.get(self.at)?;
+        self.at += 1;
+        let (kind, host, path, query, subdomains) = fields(&entry.rule);
+        Some((kind, host, path, query, subdomains, entry.reference.to_owned(), entry.metadata.to_owned()))
+    }
+}
+
+#[pyclass(frozen)]
+pub struct NodeRun {
+    pub run: run::NodeRun,
+    pub key: LookupKey,
+}
+
+#[pymethods]
+impl NodeRun {
+    fn __len__(&self) -> usize {
+        self.run.len()
+    }
+
+    fn digest(&self, py: Python<'_>) -> String {
+        hex(&py.detach(|| self.run.digest()))
+    }
+
+    #[pyo3(signature = (max_bytes=4_194_304))]
+    fn segments<'py>(&self, py: Python<'py>, max_bytes: usize) -> Vec<Bound<'py, PyBytes>> {
+        let segments = py.detach(|| self.run.segments(&self.key, max_bytes));
+        segments.iter().map(|bytes| PyBytes::new(py, bytes)).collect()
+    }
+
+    #[staticmethod]
+    fn from_segments(py: Python<'_>, layers: Vec<Vec<Bound<'_, PyBytes>>>, lookup_key: &[u8]) -> PyResult<Self> {
+        let key = self::lookup_key(lookup_key)?;
+        let layers: Vec<Vec<&[u8]>> =
+            layers.iter().map(|layer| layer.iter().map(|bytes| bytes.as_bytes()).collect()).collect();
+        let run = py.detach(|| run::NodeRun::fold(&segment::open_layers(&layers, &key)?));
+        run.map(|run| Self { run, key }).map_err(|error| errors::format_error(py, error))
+    }
+
+    fn diff(&self, py: Python<'_>, newer: &Bound<'_, Self>) -> Self {
+        let newer = newer.get();
+        Self { run: py.detach(|| self.run.diff(&newer.run)), key: self.key.clone() }
+    }
+}
+
+pub fn hex(digest: &[u8]) -> String {
+    use std::fmt::Write as _;
+    digest.iter().fold(String::with_capacity(digest.len() * 2), |mut out, byte| {
+        write!(out, "{byte:02x}").expect("writing to memory does not fail");
+        out
+    })
+}

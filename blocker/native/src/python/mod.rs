@@ -1,0 +1,33 @@
+//! Binding layer: types and functions of `blocker._native`, documented in `_native.pyi`.
+
+mod decision;
+mod errors;
+mod hits;
+mod lists;
+mod matcher;
+mod text;
+
+use pyo3::prelude::*;
+
+use crate::{canonical, segment, table};
+
+#[pymodule]
+fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add("TABLE_VERSION", table::VERSION)?;
+    module.add("SEGMENT_VERSION", segment::VERSION)?;
+    module.add("MAX_URL_BYTES", canonical::MAX_URL_BYTES)?;
+    module.add("MAX_LISTS", table::MAX_LISTS)?;
+    module.add_function(wrap_pyfunction!(text::canonicalize, module)?)?;
+    module.add_function(wrap_pyfunction!(text::surt, module)?)?;
+    module.add_function(wrap_pyfunction!(lists::canonical_rule, module)?)?;
+    module.add_function(wrap_pyfunction!(lists::parse_rule, module)?)?;
+    module.add_class::<lists::LineParser>()?;
+    module.add_class::<lists::RuleSet>()?;
+    module.add_class::<lists::RuleIterator>()?;
+    module.add_class::<lists::NodeRun>()?;
+    module.add_class::<matcher::Table>()?;
+    module.add_class::<matcher::Matcher>()?;
+    module.add_class::<decision::Decision>()?;
+    module.add_class::<hits::HitMatrix>()?;
+    Ok(())
+}

@@ -1,0 +1,76 @@
+//! URLs from Python: `str` or `bytes` in, canonical text out.
+
+use std::borrow::Cow;
+use std::cell::RefCell;
+
+use pyo3::exceptions::PyTypeError;
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyString};
+
+use super::errors;
+use crate::canonical::Canonical;
+use crate::decide;
+
+thread_local! {
+    static URL: RefCell<Canonical> = RefCell::default();
+}
+
+/// The bytes of a `str` (UTF-8, surrogate-escaped bytes restored, other lone surrogates U+FFFD) or `bytes`.
+pub fn bytes_of<'a>(text: &'a Bound<'_, PyAny>) -> PyResult<Cow<'a, [u8]>> {
+    if let Ok(text) = text.cast::<PyString>() {
+        return match text.to_str() {
+            Ok(text) => Ok(Cow::Borrowed(text.as_bytes())),
+            Err(_) => Ok(Cow::Owned(with_surrogates(text)?)),
+        };
+    }
+    match text.cast::<PyBytes>() {
+        Ok(bytes) => Ok(Cow::Borrowed(bytes.as_bytes())),
+        Err(_) => Err(PyTypeError::new_err("expected str or bytes")),
+    }
+}
+
+/// `surrogatepass` writes a lone surrogate U+D800–U+DFFF as the three bytes ED A0–BF 80–BF, which no UTF-8 text holds.
+fn with_surrogates(text: &Bound<'_, PyString>) -> PyResult<Vec<u8>> {
+    let passed = text.call_method1("encode", ("utf-8", "surrogatepass"))?;
+    let passed = passed.cast::<PyBytes>()?.as_bytes();
+    let mut out = Vec::with_capacity(passed.len());
+    let mut rest = passed;
+    while let Some(&byte) = rest.first() {
+        match *rest {
+            [0xed, high @ 0xa0..=0xbf, low, ..] => {
+                let code = 0xd000 | u32::from(high & 0x3f) << 6 | u32::from(low & 0x3f);
+                if (0xdc80..=0xdcff).contains(&code) {
+                    out.push(code as u8);
+                } else {
+                    out.extend_from_slice("\u{fffd}".as_bytes());
+                }
+                rest = &rest[3..];
+            }
+            _ => {
+                out.push(byte);
+                rest = &rest[1..];
+            }
+        }
+    }
+    Ok(out)
+}
+
+fn with_canonical(url: &Bound<'_, PyAny>, then: impl FnOnce(&Canonical) -> String) -> PyResult<String> {
+    let bytes = bytes_of(url)?;
+    URL.with_borrow_mut(|canonical| match canonical.set(&bytes) {
+        Ok(()) => Ok(then(canonical)),
+        Err(error) => Err(errors::invalid_url(url.py(), error)),
+    })
+}
+
+#[pyfunction]
+#[pyo3(signature = (url, /))]
+pub fn canonicalize(url: &Bound<'_, PyAny>) -> PyResult<String> {
+    with_canonical(url, |canonical| canonical.text().to_owned())
+}
+
+#[pyfunction]
+#[pyo3(signature = (url, /))]
+pub fn surt(url: &Bound<'_, PyAny>) -> PyResult<String> {
+    with_canonical(url, decide::surt_of)
+}
