@@ -1,0 +1,1 @@
+"""Ingest: sources are fetched, parsed, guarded and published; nothing half-done is ever visible."""

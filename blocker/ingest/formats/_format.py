@@ -1,0 +1,53 @@
+"""What every list format has in common: a name, the options it reads, and a parser made from them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from blocker._native import LineParser
+
+Bare = Literal["host", "domain"]
+TrailingSlash = Literal["prefix", "exact"]
+DomainKind = Literal["domain", "host"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FormatOptions:
+    """How the entries of a list are read; None takes the format's own default.
+
+    Attributes:
+        bare: Kind of an URL without a path (`http://h/`).
+        trailing_slash: Kind of an URL whose path ends in a slash.
+        domain_kind: Kind of a bare name.
+    """
+
+    bare: Bare | None = None
+    trailing_slash: TrailingSlash | None = None
+    domain_kind: DomainKind | None = None
+
+    def given(self) -> tuple[str, ...]:
+        """Names of the options that are not left to the format."""
+        return tuple(field.name for field in fields(self) if getattr(self, field.name) is not None)
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """A way of writing a list.
+
+    Attributes:
+        name: What a source calls it.
+        summary: One line for people.
+        options: Names of the `FormatOptions` it reads.
+        parser: Makes a fresh parser; one parser reads one file. The parser takes the file in any split of bytes, reads
+            a byte-order mark, CRLF, `#` comments and blank lines, and counts a bad line instead of stopping at it.
+            A NUL byte is no text and raises `FormatError`.
+    """
+
+    name: str
+    summary: str
+    options: frozenset[str]
+    parser: Callable[[FormatOptions], LineParser]

@@ -1,0 +1,267 @@
+"""Where a list comes from: one TOML file for each source, read into a frozen, checked model.
+
+`lists/<name>.toml` describes one source; `load_sources` reads a whole directory. A broken file is reported and never
+hides the others: whoever runs sources goes on with the good ones and leaves the list of a broken one as it is.
+
+    name = "sample-urls"            # left out: the file's own name
+    action = "block"                # or "allow": exceptions
+    format = "url"                  # see blocker/ingest/formats
+    url = "https://lists.example/urls.txt"
+    interval_seconds = 3600
+"""
+
+from __future__ import annotations
+
+import hashlib
+import ipaddress
+import json
+import stat
+import tomllib
+from collections import defaultdict
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple, Self
+from urllib.parse import urlsplit
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+
+from blocker.errors import SourceError
+from blocker.ingest.formats import Format, FormatOptions, find_format
+from blocker.ingest.formats._format import Bare, DomainKind, TrailingSlash  # noqa: TC001 - read by pydantic
+from blocker.settings import Mode, Name
+
+# One bit of the 64-bit mask in a node for each list; settings.PolicySettings has the same limit.
+MAX_SOURCES = 64
+# A source is some twenty short fields; a file beyond this is something else put there by mistake.
+MAX_SOURCE_BYTES = 65_536
+
+_DAY = 86_400
+_Text = Annotated[str, Field(max_length=2000)]
+
+
+class Source(BaseModel):
+    """One source of one list.
+
+    Frozen and complete: relative paths are already taken from the directory of the TOML file. Neither `repr` nor an
+    error shows the address, which may hold a token.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, allow_inf_nan=False)
+
+    name: Name = Field(description="Name of the list: [a-z0-9_-], up to 63. Default: the file's name without .toml.")
+    title: _Text = Field("", description="What the list is, for people. Free text.")
+    authority: _Text = Field("", description="Who says what is on it. Free text.")
+    description: _Text = Field("", description="Anything else worth knowing. Free text.")
+
+    action: Literal["block", "allow"] = Field("block", description="block, or allow (exceptions). Default block.")
+    mode: Mode = Field(
+        Mode.ENFORCE, description="enforce, or shadow: decided and counted, never blocks. Default enforce."
+    )
+    path_case: Literal["sensitive", "insensitive"] = Field(
+        "sensitive", description="insensitive folds ASCII case of path and query. Default sensitive."
+    )
+    www_alias: bool = Field(False, description="true: www.h and h are one host for this list. Default false.")
+
+    format: str = Field(description="How the file is written: url, domain or hosts.")
+    bare: Bare | None = Field(
+        None, description="url only: kind of an URL without a path, host or domain. Default host."
+    )
+    trailing_slash: TrailingSlash | None = Field(
+        None, description="url only: kind of an URL that ends in a slash, prefix or exact. Default prefix."
+    )
+    domain_kind: DomainKind | None = Field(
+        None, description="domain and hosts only: kind of a name, domain or host. Default domain there, host here."
+    )
+
+    path: Path | None = Field(None, description="The list's file, from the directory of the TOML file. This or url.")
+    url: SecretStr | None = Field(
+        None, description="The list's https address; http only to this machine. This or path.", max_length=8192
+    )
+    ca_file: Path | None = Field(
+        None, description="PEM file of the authorities that may vouch for url. Default: those of the system."
+    )
+
+    interval_seconds: float = Field(
+        3600, ge=1, le=30 * _DAY, description="Seconds between two looks, 1 to 30 days. Default 3600."
+    )
+    jitter_seconds: float = Field(
+        300, ge=0, le=_DAY, description="Up to so many seconds more, at random, 0 to a day. Default 300."
+    )
+    timeout_seconds: float = Field(
+        300, gt=0, le=_DAY, description="Seconds for a whole download, up to a day. Default 300."
+    )
+    max_bytes: int = Field(
+        2**30, ge=1, le=2**40, description="Largest file in bytes, unpacked, up to 1 TiB. Default 1 GiB."
+    )
+    max_bad_share: float = Field(
+        0.01, ge=0, le=1, description="Share of bad entries above which an update is refused, 0 to 1. Default 0.01."
+    )
+
+    @field_validator("format")
+    @classmethod
+    def _known_format(cls, value: str) -> str:
+        try:
+            return find_format(value).name
+        except SourceError as error:
+            raise ValueError(str(error)) from None
+
+    @field_validator("path", "ca_file")
+    @classmethod
+    def _from_directory(cls, value: Path | None, info: ValidationInfo) -> Path | None:
+        return None if value is None else (info.context or {}).get("directory", Path()) / value
+
+    @field_validator("url")
+    @classmethod
+    def _safe_url(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None:
+            try:
+                parts = urlsplit(value.get_secret_value())
+                host, _port = parts.hostname, parts.port
+            except ValueError:
+                raise ValueError("is no URL") from None
+            if not host or parts.fragment:
+                raise ValueError("must be an https URL with a host and without a fragment")
+            if parts.scheme != "https" and not (parts.scheme == "http" and is_loopback(host)):
+                raise ValueError("must begin with https://; http:// is allowed to this machine only")
+        return value
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> Self:
+        if (self.path is None) == (self.url is None):
+            raise ValueError("exactly one of path and url must be given")
+        if self.ca_file is not None and self.url is None:
+            raise ValueError("ca_file goes with url only")
+        unused = [option for option in self.format_options.given() if option not in self.list_format.options]
+        if unused:
+            allowed = ", ".join(sorted(self.list_format.options))
+            raise ValueError(f"{', '.join(unused)}: not an option of format {self.format}; it takes {allowed}")
+        return self
+
+    @property
+    def list_format(self) -> Format:
+        """The format's description and parser."""
+        return find_format(self.format)
+
+    @property
+    def format_options(self) -> FormatOptions:
+        """How the entries are read."""
+        return FormatOptions(bare=self.bare, trailing_slash=self.trailing_slash, domain_kind=self.domain_kind)
+
+    @property
+    def host(self) -> str | None:
+        """Host of the address: the only part of it that a message may name. None for a file."""
+        return None if self.url is None else urlsplit(self.url.get_secret_value()).hostname
+
+    @property
+    def stale_after_seconds(self) -> float:
+        """Age of the last successful look from which the list counts as stale: two whole rounds missed."""
+        return 2 * (self.interval_seconds + self.jitter_seconds)
+
+    def fingerprint(self) -> str:
+        """SHA-256 in hex of what makes the same file another list; when and how fast to look at it is not in it."""
+        fields = {
+            name: getattr(self, name)
+            for name in ("action", "mode", "path_case", "www_alias", "format", "bare", "trailing_slash", "domain_kind")
+        }
+        origin = str(self.path) if self.url is None else self.url.get_secret_value()
+        return hashlib.sha256(json.dumps([fields, origin], sort_keys=True).encode()).hexdigest()
+
+
+class LoadedSources(NamedTuple):
+    """What a directory holds: the usable sources by name, and what is wrong with the rest."""
+
+    sources: tuple[Source, ...]
+    errors: tuple[SourceError, ...]
+
+
+def load_sources(directory: Path) -> LoadedSources:
+    """Read every `*.toml` in a directory.
+
+    Of two files with one name neither is used; of more than 64 lists the first 64 by name are.
+
+    Raises:
+        SourceError: The directory itself cannot be read.
+    """
+    try:
+        files = sorted(path for path in directory.iterdir() if path.suffix == ".toml")
+    except OSError as error:
+        raise SourceError(f"list directory {directory} cannot be read: {_why(error)}") from None
+    found: dict[str, list[tuple[Path, Source]]] = defaultdict(list)
+    errors: list[SourceError] = []
+    for file in files:
+        try:
+            source = load_source(file)
+        except SourceError as error:
+            errors.append(error)
+        else:
+            found[source.name].append((file, source))
+    sources: list[Source] = []
+    for name, same in sorted(found.items()):
+        if len(same) > 1:
+            names = ", ".join(file.name for file, _source in same)
+            errors.append(SourceError(f"{names}: name: {name} is taken more than once; allowed: one file a list"))
+        else:
+            sources.append(same[0][1])
+    if len(sources) > MAX_SOURCES:
+        left_out = ", ".join(source.name for source in sources[MAX_SOURCES:])
+        errors.append(SourceError(f"{directory}: {len(sources)} lists; allowed: {MAX_SOURCES}; left out: {left_out}"))
+    return LoadedSources(tuple(sources[:MAX_SOURCES]), tuple(errors))
+
+
+def load_source(file: Path) -> Source:
+    """Read one source.
+
+    Raises:
+        SourceError: The file cannot be read, is no TOML, or a field is missing, unknown or out of range.
+    """
+    try:
+        if not stat.S_ISREG(file.stat().st_mode):
+            raise SourceError(f"{file.name}: is no regular file")
+        with file.open("rb") as stream:
+            data = stream.read(MAX_SOURCE_BYTES + 1)
+    except OSError as error:
+        raise SourceError(f"{file.name}: cannot be read: {_why(error)}") from None
+    if len(data) > MAX_SOURCE_BYTES:
+        raise SourceError(f"{file.name}: larger than {MAX_SOURCE_BYTES} bytes; a list goes into its own file, see path")
+    try:
+        table = tomllib.loads(data.decode("utf-8"))
+    except UnicodeDecodeError:
+        raise SourceError(f"{file.name}: not UTF-8 text") from None
+    except tomllib.TOMLDecodeError as error:
+        raise SourceError(f"{file.name}: no TOML: {error}") from None
+    except RecursionError:
+        raise SourceError(f"{file.name}: no TOML: nested too deeply") from None
+    table.setdefault("name", file.stem)
+    try:
+        return Source.model_validate(table, context={"directory": file.parent})
+    except ValidationError as error:
+        faults = "; ".join(_fault(fault) for fault in error.errors(include_input=False, include_url=False))
+        raise SourceError(f"{file.name}: {faults}") from None
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host is this machine: localhost, 127.0.0.0/8 or ::1."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _fault(fault: Any) -> str:  # noqa: ANN401 - pydantic's own ErrorDetails
+    field = ".".join(str(part) for part in fault["loc"])
+    if fault["type"] == "extra_forbidden":
+        return f"{field}: unknown field; allowed: {', '.join(Source.model_fields)}"
+    message = fault["msg"].removeprefix("Value error, ")
+    return f"{field}: {message}" if field else message
+
+
+def _why(error: OSError) -> str:
+    return error.strerror or type(error).__name__
