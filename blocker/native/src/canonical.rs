@@ -223,11 +223,13 @@ fn strip_port(authority: &[u8]) -> Result<&[u8], UrlError> {
     } else {
         memchr::memchr(b':', authority)
     };
-    let Some(colon) = colon else { return Ok(authority) };
+    let Some(colon) = colon else {
+        return Ok(authority);
+    };
     let digits = &authority[colon + 1..];
-    let port = digits.iter().try_fold(0_u32, |port, &byte| {
-        byte.is_ascii_digit().then(|| (port * 10 + u32::from(byte - b'0')).min(65_536))
-    });
+    let port = digits
+        .iter()
+        .try_fold(0_u32, |port, &byte| byte.is_ascii_digit().then(|| (port * 10 + u32::from(byte - b'0')).min(65_536)));
     if port.is_none_or(|port| port > 65_535) {
         return Err(UrlError::Port);
     }
@@ -250,7 +252,7 @@ fn is_clean_path(path: &[u8]) -> bool {
     let mut clean = true;
     let mut previous = 0;
     for &byte in path {
-        clean &= CLEAN[usize::from(byte)] & !(previous == b'/' && (byte == b'/' || byte == b'.'));
+        clean = clean && CLEAN[usize::from(byte)] && !(previous == b'/' && (byte == b'/' || byte == b'.'));
         previous = byte;
     }
     clean

@@ -196,8 +196,7 @@ impl Walker {
         surt::push_host(self.url.host(), self.url.is_address(), &mut self.surt);
         let mut walk = table.key().walk();
         let (mut start, lists) = (0, policy.all());
-        let mut end_of = surt::labels(&self.surt);
-        while let Some(end) = end_of.next() {
+        for end in surt::labels(&self.surt) {
             walk.advance(&self.surt[start..end]);
             start = end;
             let node = table.find(walk.id());

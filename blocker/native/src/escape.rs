@@ -15,7 +15,9 @@ pub fn decode(input: &[u8], out: &mut Vec<u8>) {
     for &byte in &input[first..] {
         out.push(byte);
         while let [.., b'%', high, low] = out[start..] {
-            let (Some(high), Some(low)) = (hex(high), hex(low)) else { break };
+            let (Some(high), Some(low)) = (hex(high), hex(low)) else {
+                break;
+            };
             out.truncate(out.len() - 3);
             out.push(high << 4 | low);
         }

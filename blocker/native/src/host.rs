@@ -12,7 +12,9 @@ use crate::escape;
 /// Appends the canonical form of `raw` (user info and port removed) to `out`; tells whether it is an IP address.
 pub fn parse(raw: &[u8], scratch: &mut Vec<u8>, out: &mut Vec<u8>) -> Result<bool, UrlError> {
     let start = out.len();
-    if !raw.iter().all(|&byte| CLASS[usize::from(byte)] == PLAIN) {
+    if raw.iter().all(|&byte| CLASS[usize::from(byte)] == PLAIN) {
+        push_name(raw, out);
+    } else {
         scratch.clear();
         escape::decode(raw, scratch);
         if scratch.first() == Some(&b'[') {
@@ -22,8 +24,6 @@ pub fn parse(raw: &[u8], scratch: &mut Vec<u8>, out: &mut Vec<u8>) -> Result<boo
             Some(ascii) => push_name(ascii.as_bytes(), out),
             None => push_name(scratch, out),
         }
-    } else {
-        push_name(raw, out);
     }
     trim_dots(out, start);
     if out.len() == start {
@@ -53,8 +53,22 @@ const CLASS: [u8; 256] = {
     let mut byte = 0;
     while byte < 256 {
         class[byte] = match byte as u8 {
-            0..=b' ' | b'#' | b'%' | b',' | b'/' | b':' | b'<' | b'>' | b'?' | b'@' | b'[' | b'\\' | b']' | b'^'
-            | b'|' | 0x7f => ESCAPED,
+            0..=b' '
+            | b'#'
+            | b'%'
+            | b','
+            | b'/'
+            | b':'
+            | b'<'
+            | b'>'
+            | b'?'
+            | b'@'
+            | b'['
+            | b'\\'
+            | b']'
+            | b'^'
+            | b'|'
+            | 0x7f => ESCAPED,
             0x80.. => HIGH,
             _ => PLAIN,
         };
@@ -84,9 +98,8 @@ fn push_name(name: &[u8], out: &mut Vec<u8>) {
 /// Removes dots at both ends of `out[start..]` and collapses runs of them.
 fn trim_dots(out: &mut Vec<u8>, start: usize) {
     let name = &out[start..];
-    let untouched = name.first() != Some(&b'.')
-        && name.last() != Some(&b'.')
-        && memchr::memmem::find(name, b"..").is_none();
+    let untouched =
+        name.first() != Some(&b'.') && name.last() != Some(&b'.') && memchr::memmem::find(name, b"..").is_none();
     if untouched {
         return;
     }

@@ -3,7 +3,7 @@
 //! - [`canonical`], [`host`], [`escape`]: canonical URLs
 //! - [`rule`], [`ruleset`], [`lines`]: rules as text
 //! - [`surt`], [`node`], [`flags`], [`run`], [`segment`]: a list as nodes of the trie
-//! - [`table`], [`decide`]: all lists as one immutable table, and the walk through it
+//! - [`table`], [`merge`], [`decide`]: all lists as one immutable table, and the walk through it
 //! - [`hits`]: the hit matrix
 //! - `python`: the binding layer, the only part that knows Python
 
@@ -14,6 +14,7 @@ pub mod flags;
 pub mod hits;
 pub mod host;
 pub mod lines;
+pub mod merge;
 pub mod node;
 pub mod rule;
 pub mod ruleset;

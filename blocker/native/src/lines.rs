@@ -119,7 +119,7 @@ impl LineParser {
         // A byte order mark is no part of the first line.
         let line = if self.lines == 1 { line.strip_prefix(b"\xef\xbb\xbf").unwrap_or(line) } else { line };
         let rules = &mut self.rules;
-        if let Err(error) = rule::parse_line(line, &self.options, &mut self.url, &mut |rule| rules.push(&rule, "", "")) {
+        if let Err(error) = rule::parse_line(line, self.options, &mut self.url, &mut |rule| rules.push(&rule, "", "")) {
             self.report(error.0);
         }
     }
@@ -146,7 +146,8 @@ mod tests {
     #[test]
     fn every_split_reads_the_same() {
         let long = "x".repeat(50);
-        let text = format!("\u{feff}http://a.example/x\r\n# c\n\nhhttp://b/\n{long}\nb.example\nhttp://c.example/{long}");
+        let text =
+            format!("\u{feff}http://a.example/x\r\n# c\n\nhhttp://b/\n{long}\nb.example\nhttp://c.example/{long}");
         let read = |size: usize| {
             let mut parser = parser();
             for chunk in text.as_bytes().chunks(size) {

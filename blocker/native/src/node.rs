@@ -10,7 +10,7 @@ use siphasher::sip128::{Hasher128 as _, SipHasher24};
 /// Length of a lookup key, in bytes.
 pub const KEY_BYTES: usize = 16;
 
-/// Digest of one SURT prefix: the first output word of SipHash in the high half, the second in the low half.
+/// Digest of one SURT prefix: the first output word of `SipHash` in the high half, the second in the low half.
 pub type NodeId = u128;
 
 /// A deployment's lookup key, ready to hash with.

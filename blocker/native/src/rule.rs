@@ -95,14 +95,22 @@ pub enum Format {
 
 /// Names that every hosts file carries for the machine itself (Debian's, macOS's and the usual blocklists' headers).
 const LOCAL_NAMES: [&[u8]; 10] = [
-    b"localhost", b"localhost.localdomain", b"local", b"broadcasthost", b"ip6-localhost", b"ip6-loopback",
-    b"ip6-localnet", b"ip6-mcastprefix", b"ip6-allnodes", b"ip6-allrouters",
+    b"localhost",
+    b"localhost.localdomain",
+    b"local",
+    b"broadcasthost",
+    b"ip6-localhost",
+    b"ip6-loopback",
+    b"ip6-localnet",
+    b"ip6-mcastprefix",
+    b"ip6-allnodes",
+    b"ip6-allrouters",
 ];
 
 /// Reads one line; calls `found` for each rule in it (a hosts line may name several, a comment none).
 pub fn parse_line(
     line: &[u8],
-    options: &Options,
+    options: Options,
     url: &mut Canonical,
     found: &mut dyn FnMut(Rule<'_>),
 ) -> Result<(), RuleError> {
@@ -136,7 +144,7 @@ pub fn parse_line(
 }
 
 /// The URL form. A raw trailing `/*` makes a prefix; `*.` before the host adds its subdomains.
-fn parse_url<'a>(line: &[u8], options: &Options, url: &'a mut Canonical) -> Result<Rule<'a>, RuleError> {
+fn parse_url<'a>(line: &[u8], options: Options, url: &'a mut Canonical) -> Result<Rule<'a>, RuleError> {
     let scheme_end = memchr::memmem::find(line, b"://").filter(|&at| line[..at].iter().all(u8::is_ascii_alphanumeric));
     let authority = scheme_end.map_or(0, |at| at + 3);
     let subdomains = line[authority..].starts_with(b"*.");
@@ -152,7 +160,13 @@ fn parse_url<'a>(line: &[u8], options: &Options, url: &'a mut Canonical) -> Resu
     let (host, path, query) = (url.host(), url.path(), url.query());
     let single_label = !url.is_address() && !host.contains(&b'.');
     if path == b"/" && query.is_none() {
-        let kind = if subdomains { Kind::Domain } else if starred { Kind::Host } else { options.bare };
+        let kind = if subdomains {
+            Kind::Domain
+        } else if starred {
+            Kind::Host
+        } else {
+            options.bare
+        };
         if single_label && (kind == Kind::Domain || scheme_end.is_none()) {
             return Err(RuleError("a single label is no domain; write a host of one label with its scheme"));
         }
@@ -165,7 +179,13 @@ fn parse_url<'a>(line: &[u8], options: &Options, url: &'a mut Canonical) -> Resu
         return Err(RuleError("a prefix cannot hold a question mark"));
     }
     let slash = query.is_none() && path.ends_with(b"/");
-    let kind = if starred { Kind::Prefix } else if slash { options.trailing_slash } else { Kind::Exact };
+    let kind = if starred {
+        Kind::Prefix
+    } else if slash {
+        options.trailing_slash
+    } else {
+        Kind::Exact
+    };
     Ok(Rule { kind, host, path, query, subdomains })
 }
 
@@ -235,7 +255,7 @@ fn set_host(host: &[u8], url: &mut Canonical) -> Result<(), RuleError> {
     if host.is_empty() {
         return Err(RuleError("host is empty"));
     }
-    let is_ipv6 = host.iter().filter(|&&byte| byte == b':').count() > 1;
+    let is_ipv6 = memchr::memchr_iter(b':', host).nth(1).is_some();
     if host.iter().any(|byte| matches!(byte, b'/' | b'\\' | b'?' | b'#' | b'@')) || (!is_ipv6 && host.contains(&b':')) {
         return Err(RuleError("a host has no scheme, port, user or path"));
     }
@@ -285,7 +305,7 @@ mod tests {
         let name = if format == Format::Hosts { Kind::Host } else { Kind::Domain };
         let options = Options { format, bare: Kind::Host, trailing_slash: Kind::Prefix, name };
         let mut rules = Vec::new();
-        parse_line(line.as_bytes(), &options, &mut Canonical::default(), &mut |rule| {
+        parse_line(line.as_bytes(), options, &mut Canonical::default(), &mut |rule| {
             let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
             let query = rule.query.map_or(String::new(), |query| format!("?{}", text(query)));
             let star = if rule.subdomains { "*." } else { "" };

@@ -37,7 +37,8 @@ impl Builder {
     /// Adds a rule; `reference` and `metadata` hold no TAB and no LF.
     pub fn push(&mut self, rule: &Rule<'_>, reference: &str, metadata: &str) {
         self.starts.push(self.text.len());
-        let code = CODES.iter().find(|code| (code.1, code.2) == (rule.kind, rule.subdomains)).map_or(b'd', |code| code.0);
+        let code =
+            CODES.iter().find(|code| (code.1, code.2) == (rule.kind, rule.subdomains)).map_or(b'd', |code| code.0);
         let text = &mut self.text;
         text.extend_from_slice(rule.host);
         text.extend_from_slice(&[b'\t', code, b'\t']);

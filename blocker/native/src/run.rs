@@ -41,17 +41,18 @@ struct Fact {
 impl NodeRun {
     /// The nodes of `rules` under a key. Cost: one hash per label and rule, one sort.
     pub fn build(rules: &RuleSet, key: &LookupKey, options: Options) -> Self {
-        let mut facts = Facts { key, facts: Vec::with_capacity(rules.len() * 2), interior: HashSet::new() };
+        let mut collector = Collector { key, facts: Vec::with_capacity(rules.len() * 2), interior: HashSet::new() };
         let mut host = HostWalk::default();
         for (at, entry) in rules.iter().enumerate() {
             for alias in aliases(&entry.rule, options.www_alias) {
-                facts.push(&alias, options.fold_case, at as u32, &mut host);
+                collector.push(&alias, options.fold_case, at as u32, &mut host);
             }
         }
-        let Facts { mut facts, interior, .. } = facts;
+        let Collector { mut facts, interior, .. } = collector;
         drop(interior);
         facts.sort_unstable_by_key(|fact| (fact.id, fact.bit, fact.rule));
-        let mut run = Self { depth: rules.iter().map(|entry| depth(&entry.rule)).max().unwrap_or(0), ..Self::default() };
+        let mut run =
+            Self { depth: rules.iter().map(|entry| depth(&entry.rule)).max().unwrap_or(0), ..Self::default() };
         for fact in facts {
             if run.ids.last() != Some(&fact.id) {
                 run.ids.push(fact.id);
@@ -188,7 +189,9 @@ impl<'a> Fold<'a> {
     /// The next node by id.
     pub fn next_node(&mut self) -> Result<Option<Node<'a>>, SegmentError> {
         loop {
-            let Some(id) = self.layers.iter().filter_map(segment::Cursor::id).min() else { return Ok(None) };
+            let Some(id) = self.layers.iter().filter_map(segment::Cursor::id).min() else {
+                return Ok(None);
+            };
             let mut newest = None;
             for layer in &mut self.layers {
                 if layer.id() == Some(id) {
@@ -261,14 +264,14 @@ struct HostWalk {
     walk: Option<Walk>,
 }
 
-struct Facts<'k> {
+struct Collector<'k> {
     key: &'k LookupKey,
     facts: Vec<Fact>,
     /// Interior nodes stated already; every second rule shares its top-level domain with millions.
     interior: HashSet<NodeId>,
 }
 
-impl Facts<'_> {
+impl Collector<'_> {
     fn push(&mut self, on: &RuleOn<'_>, folded: bool, rule: u32, last: &mut HostWalk) {
         let HostName { www, name } = on.host;
         if last.walk.is_none() || last.host != name || last.www != www {
@@ -283,7 +286,9 @@ impl Facts<'_> {
                 let branch = Branch { subdomains, folded };
                 self.state(walk.id(), branch.bit(kind == Kind::Prefix), rule);
                 let mut below = walk.clone().step(branch.mark());
-                let fold = |bytes: &[u8]| if folded { bytes.to_ascii_lowercase() } else { bytes.to_vec() };
+                let fold = |bytes: &[u8]| {
+                    if folded { bytes.to_ascii_lowercase() } else { bytes.to_vec() }
+                };
                 // A prefix's node is the border itself, so that `/a` and `/a/b` both pass through it.
                 let border = if kind == Kind::Prefix { path.len() - 1 } else { path.len() };
                 below.advance(&fold(&path[..border]));
@@ -353,9 +358,8 @@ mod tests {
         assert!(base.len() > 3);
         let open = |segments: &'_ [Vec<u8>]| -> Vec<Vec<u8>> { segments.to_vec() };
         let (base, top) = (open(&base), open(&top));
-        let layers: Vec<Vec<Segment<'_>>> = [&base, &top]
-            .map(|layer| layer.iter().map(|bytes| Segment::open(bytes, &key()).unwrap()).collect())
-            .into();
+        let layers: Vec<Vec<Segment<'_>>> =
+            [&base, &top].map(|layer| layer.iter().map(|bytes| Segment::open(bytes, &key()).unwrap()).collect()).into();
         let folded = NodeRun::fold(&layers).unwrap();
         assert_eq!(folded.digest(), new.digest());
         assert_ne!(folded.digest(), old.digest());

@@ -111,8 +111,8 @@ pub fn encode(run: &NodeRun, part: Range<usize>, key: &LookupKey) -> Vec<u8> {
 
 /// A checked segment over borrowed bytes.
 pub struct Segment<'a> {
-    ids: &'a [[u8; 16]],
-    flags: &'a [[u8; 2]],
+    ids: &'a [u8],
+    flags: &'a [u8],
     references: &'a [u8],
     depth: u32,
 }
@@ -143,17 +143,25 @@ impl<'a> Segment<'a> {
         }
         let (ids, rest) = body.split_at(ids);
         let (flags, references) = rest.split_at(flags);
-        Ok(Self { ids: ids.as_chunks().0, flags: flags.as_chunks().0, references, depth: word(48) })
+        Ok(Self { ids, flags, references, depth: word(48) })
     }
 
     /// Number of nodes, tombstones included.
     pub fn len(&self) -> usize {
-        self.ids.len()
+        self.flags.len() / 2
     }
 
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
-        self.ids.is_empty()
+        self.flags.is_empty()
+    }
+
+    fn id(&self, at: usize) -> NodeId {
+        NodeId::from_be_bytes(self.ids[at * 16..][..16].try_into().expect("sixteen bytes"))
+    }
+
+    fn flags(&self, at: usize) -> u16 {
+        u16::from_le_bytes([self.flags[at * 2], self.flags[at * 2 + 1]])
     }
 
     /// Most path segments in any prefix rule of the run it is from.
@@ -191,8 +199,10 @@ impl<'a> Cursor<'a> {
 
     /// The next node.
     pub fn take(&mut self) -> Result<Option<Node<'a>>, SegmentError> {
-        let (Some(segment), Some(id)) = (self.segment, self.id) else { return Ok(None) };
-        let flags = u16::from_le_bytes(segment.flags[self.at]);
+        let (Some(segment), Some(id)) = (self.segment, self.id) else {
+            return Ok(None);
+        };
+        let flags = segment.flags(self.at);
         let references = self.take_references()?;
         self.at += 1;
         self.settle();
@@ -222,7 +232,7 @@ impl<'a> Cursor<'a> {
             };
             (self.segment, self.at, self.references) = (Some(next), 0, next.references);
         }
-        self.id = self.segment.map(|segment| NodeId::from_be_bytes(segment.ids[self.at]));
+        self.id = self.segment.map(|segment| segment.id(self.at));
     }
 }
 

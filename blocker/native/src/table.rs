@@ -24,7 +24,6 @@
 //! A probe reads one index entry and then one run of about eight keys, so one or two cache lines. Of the 128 bits of an
 //! id, `b` + 64 are compared: over a million nodes, two different prefixes meet with a chance of 2⁻⁸¹.
 
-use std::collections::HashMap;
 use std::fs::File;
 use std::io::Write as _;
 use std::path::Path;
@@ -35,7 +34,6 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use crate::flags;
 use crate::node::{LookupKey, NodeId};
-use crate::run::Fold;
 use crate::segment::SegmentError;
 
 #[cfg(target_endian = "big")]
@@ -46,10 +44,8 @@ pub const VERSION: u32 = 1;
 /// Most lists in a table: one bit each of a 64-bit mask.
 pub const MAX_LISTS: usize = 64;
 
-const MAGIC: &[u8; 8] = b"BLKTABLE";
-const HEADER: usize = 96;
-/// Nodes per index entry, about: the keys of one bucket fill one cache line.
-const BUCKET: usize = 8;
+pub(crate) const MAGIC: &[u8; 8] = b"BLKTABLE";
+pub(crate) const HEADER: usize = 96;
 const EFFECT_BYTES: usize = flags::COUNT * 8;
 const REFERENCE_BYTES: usize = 16;
 
@@ -86,12 +82,18 @@ impl fmt::Display for TableError {
         const REMEDY: &str = "delete the snapshot and let the node fetch it again from the store";
         match self {
             Self::Magic => write!(f, "snapshot: wrong magic, expected BLKTABLE; {REMEDY}"),
-            Self::Version(found) => write!(f, "snapshot: version {found}, expected {VERSION}; {REMEDY}"),
-            Self::Length(found, expected) => write!(f, "snapshot: {found} bytes, expected {expected}; {REMEDY}"),
+            Self::Version(found) => {
+                write!(f, "snapshot: version {found}, expected {VERSION}; {REMEDY}")
+            }
+            Self::Length(found, expected) => {
+                write!(f, "snapshot: {found} bytes, expected {expected}; {REMEDY}")
+            }
             Self::Checksum => write!(f, "snapshot: checksum does not match its contents; {REMEDY}"),
             Self::Key => f.write_str("snapshot: made under another lookup key; use the deployment's lookup.key"),
             Self::Lists => write!(f, "snapshot: the list part is damaged; {REMEDY}"),
-            Self::TooManyLists(found) => write!(f, "{found} lists, at most {MAX_LISTS}; retire some"),
+            Self::TooManyLists(found) => {
+                write!(f, "{found} lists, at most {MAX_LISTS}; retire some")
+            }
             Self::TooLarge => f.write_str("more than four thousand million nodes"),
             Self::Segment(error) => error.fmt(f),
             Self::Io(error) => write!(f, "snapshot: {}", error.kind()),
@@ -124,7 +126,7 @@ pub struct ListInfo {
     pub metadata: String,
 }
 
-enum Backing {
+pub(crate) enum Backing {
     Memory(Vec<u64>),
     File(Mmap),
 }
@@ -141,43 +143,43 @@ impl Backing {
 
 /// Where the parts begin, in bytes.
 #[derive(Clone, Copy)]
-struct Parts {
-    keys: usize,
-    numbers: usize,
-    effects: usize,
-    references: usize,
-    text: usize,
-    lists: usize,
-    end: usize,
+pub(crate) struct Parts {
+    pub(crate) keys: usize,
+    pub(crate) numbers: usize,
+    pub(crate) effects: usize,
+    pub(crate) references: usize,
+    pub(crate) text: usize,
+    pub(crate) lists: usize,
+    pub(crate) end: usize,
 }
 
 /// The node table.
 pub struct Table {
-    backing: Backing,
-    key: LookupKey,
-    lists: Vec<ListInfo>,
-    parts: Parts,
-    bits: u32,
-    nodes: usize,
-    effects: usize,
-    wide: bool,
-    references: usize,
-    depth: usize,
+    pub(crate) backing: Backing,
+    pub(crate) key: LookupKey,
+    pub(crate) lists: Vec<ListInfo>,
+    pub(crate) parts: Parts,
+    pub(crate) bits: u32,
+    pub(crate) nodes: usize,
+    pub(crate) effects: usize,
+    pub(crate) wide: bool,
+    pub(crate) references: usize,
+    pub(crate) depth: usize,
 }
 
-struct Header {
-    bits: u32,
-    nodes: usize,
-    effects: usize,
-    width: usize,
-    depth: usize,
-    references: usize,
-    lists: usize,
-    text: usize,
+pub(crate) struct Header {
+    pub(crate) bits: u32,
+    pub(crate) nodes: usize,
+    pub(crate) effects: usize,
+    pub(crate) width: usize,
+    pub(crate) depth: usize,
+    pub(crate) references: usize,
+    pub(crate) lists: usize,
+    pub(crate) text: usize,
 }
 
 impl Header {
-    fn parts(&self) -> Option<Parts> {
+    pub(crate) fn parts(&self) -> Option<Parts> {
         let up = |bytes: usize| bytes.checked_next_multiple_of(8);
         let keys = HEADER + up(((1_usize << self.bits) + 1) * 4)?;
         let numbers = keys.checked_add(self.nodes.checked_mul(8)?)?;
@@ -191,26 +193,6 @@ impl Header {
 }
 
 impl Table {
-    /// Merges lists, in the order of their mask bits, each given by its folded layers.
-    ///
-    /// `most` bounds the number of nodes. Cost: one pass over all layers; memory beyond the table itself is untouched
-    /// pages only.
-    pub fn merge(
-        lists: Vec<ListInfo>,
-        folds: Vec<Fold<'_>>,
-        most: usize,
-        depth: usize,
-        key: &LookupKey,
-    ) -> Result<Self, TableError> {
-        if lists.len() > MAX_LISTS {
-            return Err(TableError::TooManyLists(lists.len()));
-        }
-        if u32::try_from(most).is_err() {
-            return Err(TableError::TooLarge);
-        }
-        Merger::new(most).run(folds)?.finish(lists, depth, key)
-    }
-
     /// Maps a table from a file. Cost: one pass of XXH3 over it.
     pub fn open(path: &Path, key: &LookupKey) -> Result<Self, TableError> {
         let file = File::open(path)?;
@@ -230,7 +212,8 @@ impl Table {
             file.write_all(self.backing.bytes())?;
             file.sync_all()?;
             std::fs::rename(&beside, path)?;
-            File::open(path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new(".")))?.sync_all()
+            File::open(path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new(".")))?
+                .sync_all()
         };
         write().inspect_err(|_| _ = std::fs::remove_file(&beside)).map_err(TableError::Io)
     }
@@ -338,7 +321,8 @@ impl Table {
     pub fn reference(&self, node: usize, list: usize, bit: usize) -> Option<&str> {
         let entries = self.part::<[u32; 4]>(self.parts.references, self.references);
         let wanted = (node as u32, (list | bit << 8) as u32);
-        let [_, offset, length, _] = entries[entries.binary_search_by_key(&wanted, |entry| (entry[0], entry[2] >> 16)).ok()?];
+        let [_, offset, length, _] =
+            entries[entries.binary_search_by_key(&wanted, |entry| (entry[0], entry[2] >> 16)).ok()?];
         let (offset, length) = (self.parts.text + offset as usize, usize::from(length as u16));
         std::str::from_utf8(self.backing.bytes().get(offset..offset + length)?).ok()
     }
@@ -346,7 +330,7 @@ impl Table {
     #[inline]
     fn part<T: Plain>(&self, offset: usize, count: usize) -> &[T] {
         let bytes = self.backing.bytes();
-        assert!(offset.is_multiple_of(align_of::<T>()) && offset + count * size_of::<T>() <= bytes.len());
+        assert!(offset % align_of::<T>() == 0 && offset + count * size_of::<T>() <= bytes.len());
         // SAFETY: in bounds and aligned (checked above; the block itself is aligned to at least eight bytes), and every
         // bit pattern is a `Plain` value.
         unsafe { slice::from_raw_parts(bytes.as_ptr().add(offset).cast(), count) }
@@ -360,175 +344,6 @@ impl Plain for u32 {}
 impl Plain for u64 {}
 impl Plain for Effect {}
 impl Plain for [u32; 4] {}
-
-/// A table being filled.
-struct Merger {
-    bits: u32,
-    words: Vec<u64>,
-    keys_at: usize,
-    nodes: usize,
-    bucket: usize,
-    numbers: Vec<u32>,
-    effects: Vec<Effect>,
-    known: HashMap<Effect, u32>,
-    single: HashMap<(usize, u16), u32>,
-    references: Vec<[u32; 4]>,
-    text: Vec<u8>,
-}
-
-impl Merger {
-    fn new(most: usize) -> Self {
-        let bits = (most / BUCKET).max(2).next_power_of_two().ilog2();
-        let keys_at = (HEADER + (((1_usize << bits) + 1) * 4).next_multiple_of(8)) / 8;
-        Self {
-            bits,
-            words: vec![0; keys_at + most],
-            keys_at,
-            nodes: 0,
-            bucket: 0,
-            numbers: Vec::with_capacity(most),
-            effects: Vec::new(),
-            known: HashMap::new(),
-            single: HashMap::new(),
-            references: Vec::new(),
-            text: Vec::new(),
-        }
-    }
-
-    fn run(mut self, mut folds: Vec<Fold<'_>>) -> Result<Self, TableError> {
-        let mut heads = Vec::with_capacity(folds.len());
-        for fold in &mut folds {
-            heads.push(fold.next_node()?);
-        }
-        while let Some(id) = heads.iter().flatten().map(|node| node.id).min() {
-            let mut effect: Effect = [0; flags::COUNT];
-            let mut owners = (0, 0, 0);
-            for (list, head) in heads.iter_mut().enumerate() {
-                let Some(node) = head.take_if(|node| node.id == id) else { continue };
-                owners = (owners.0 + 1, list, node.flags);
-                for (bit, mask) in effect.iter_mut().enumerate() {
-                    *mask |= u64::from(node.flags >> bit & 1) << list;
-                }
-                for (bit, text) in node.references {
-                    let (offset, place) = (self.text.len() as u32, (list as u32) | u32::from(bit) << 8);
-                    self.references.push([self.nodes as u32, offset, text.len() as u32 | place << 16, 0]);
-                    self.text.extend_from_slice(text.as_bytes());
-                }
-                *head = folds[list].next_node()?;
-            }
-            let number = if owners.0 == 1 { self.single_effect(owners.1, owners.2, effect) } else { self.intern(effect) };
-            self.push(id, number);
-        }
-        Ok(self)
-    }
-
-    fn single_effect(&mut self, list: usize, flags: u16, effect: Effect) -> u32 {
-        if let Some(&number) = self.single.get(&(list, flags)) {
-            return number;
-        }
-        let number = self.intern(effect);
-        self.single.insert((list, flags), number);
-        number
-    }
-
-    fn intern(&mut self, effect: Effect) -> u32 {
-        *self.known.entry(effect).or_insert_with(|| {
-            self.effects.push(effect);
-            self.effects.len() as u32 - 1
-        })
-    }
-
-    fn push(&mut self, id: NodeId, number: u32) {
-        let bucket = ((id >> 64) as u64 >> (64 - self.bits)) as usize;
-        self.fill_index(bucket);
-        self.words[self.keys_at + self.nodes] = id as u64;
-        self.numbers.push(number);
-        self.nodes += 1;
-    }
-
-    /// Writes the begin of every bucket up to and with `bucket`.
-    fn fill_index(&mut self, bucket: usize) {
-        while self.bucket <= bucket {
-            let at = HEADER / 4 + self.bucket;
-            self.words[at / 2] |= (self.nodes as u64) << (32 * (at % 2));
-            self.bucket += 1;
-        }
-    }
-
-    fn finish(mut self, lists: Vec<ListInfo>, depth: usize, key: &LookupKey) -> Result<Table, TableError> {
-        self.fill_index(1 << self.bits);
-        // The binary search wants (node, bit, list) ascending; nodes came in order, the rest nearly so.
-        self.references.sort_unstable_by_key(|entry| (entry[0], entry[2] >> 16));
-        let list_part = write_lists(&lists);
-        let wide = self.effects.len() > usize::from(u16::MAX);
-        let header = Header {
-            bits: self.bits,
-            nodes: self.nodes,
-            effects: self.effects.len(),
-            width: if wide { 4 } else { 2 },
-            depth,
-            references: self.references.len(),
-            lists: list_part.len(),
-            text: self.text.len(),
-        };
-        let parts = header.parts().ok_or(TableError::TooLarge)?;
-        let mut words = self.words;
-        words.truncate(parts.numbers / 8);
-        words.resize(parts.end / 8, 0);
-        words.shrink_to_fit();
-        // SAFETY: as in `Backing::bytes`, and any bytes are valid u64s again.
-        let bytes = unsafe { slice::from_raw_parts_mut(words.as_mut_ptr().cast::<u8>(), parts.end) };
-        if wide {
-            fill(&mut bytes[parts.numbers..], self.numbers.iter().map(|number| number.to_le_bytes()));
-        } else {
-            fill(&mut bytes[parts.numbers..], self.numbers.iter().map(|&number| (number as u16).to_le_bytes()));
-        }
-        fill(&mut bytes[parts.effects..], self.effects.iter().flatten().map(|mask| mask.to_le_bytes()));
-        fill(&mut bytes[parts.references..], self.references.iter().flatten().map(|word| word.to_le_bytes()));
-        bytes[parts.text..parts.text + self.text.len()].copy_from_slice(&self.text);
-        bytes[parts.lists..parts.lists + list_part.len()].copy_from_slice(&list_part);
-        bytes[..8].copy_from_slice(MAGIC);
-        fill(&mut bytes[8..], [VERSION, self.bits].map(u32::to_le_bytes).into_iter());
-        fill(&mut bytes[16..], [(parts.end as u64).to_le_bytes()].into_iter());
-        bytes[32..48].copy_from_slice(&key.fingerprint().to_be_bytes());
-        fill(&mut bytes[48..], [(header.nodes as u64).to_le_bytes()].into_iter());
-        let small = [header.effects, header.width, header.depth, header.references].map(|number| (number as u32).to_le_bytes());
-        fill(&mut bytes[56..], small.into_iter());
-        fill(&mut bytes[72..], [header.lists, header.text].map(|number| (number as u64).to_le_bytes()).into_iter());
-        let checksum = xxh3_64(&bytes[32..]);
-        bytes[24..32].copy_from_slice(&checksum.to_le_bytes());
-        Ok(Table {
-            backing: Backing::Memory(words),
-            key: key.clone(),
-            lists,
-            parts,
-            bits: header.bits,
-            nodes: header.nodes,
-            effects: header.effects,
-            wide,
-            references: header.references,
-            depth,
-        })
-    }
-}
-
-fn fill<const N: usize>(out: &mut [u8], items: impl Iterator<Item = [u8; N]>) {
-    for (place, item) in out.chunks_exact_mut(N).zip(items) {
-        place.copy_from_slice(&item);
-    }
-}
-
-fn write_lists(lists: &[ListInfo]) -> Vec<u8> {
-    let mut out = Vec::new();
-    for list in lists {
-        out.extend_from_slice(&list.serial.to_le_bytes());
-        out.extend_from_slice(&[u8::from(list.allow), list.name.len() as u8]);
-        out.extend_from_slice(&(list.metadata.len() as u32).to_le_bytes());
-        out.extend_from_slice(list.name.as_bytes());
-        out.extend_from_slice(list.metadata.as_bytes());
-    }
-    out
-}
 
 fn read_lists(mut bytes: &[u8]) -> Option<Vec<ListInfo>> {
     let mut lists = Vec::new();

@@ -12,17 +12,17 @@ fn raise(py: Python<'_>, class: &'static PyOnceLock<Py<PyType>>, name: &str, mes
     }
 }
 
-pub fn invalid_url(py: Python<'_>, message: impl ToString) -> PyErr {
+pub fn invalid_url(py: Python<'_>, message: &(impl ToString + ?Sized)) -> PyErr {
     static CLASS: PyOnceLock<Py<PyType>> = PyOnceLock::new();
     raise(py, &CLASS, "InvalidURL", message.to_string())
 }
 
-pub fn invalid_rule(py: Python<'_>, message: impl ToString) -> PyErr {
+pub fn invalid_rule(py: Python<'_>, message: &(impl ToString + ?Sized)) -> PyErr {
     static CLASS: PyOnceLock<Py<PyType>> = PyOnceLock::new();
     raise(py, &CLASS, "InvalidRule", message.to_string())
 }
 
-pub fn format_error(py: Python<'_>, message: impl ToString) -> PyErr {
+pub fn format_error(py: Python<'_>, message: &(impl ToString + ?Sized)) -> PyErr {
     static CLASS: PyOnceLock<Py<PyType>> = PyOnceLock::new();
     raise(py, &CLASS, "FormatError", message.to_string())
 }

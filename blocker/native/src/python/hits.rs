@@ -26,7 +26,9 @@ impl HitMatrix {
     }
 
     fn count(&mut self, decision: &Bound<'_, Decision>, now: f64) -> bool {
-        let Some(cell) = self.0.cell(now) else { return false };
+        let Some(cell) = self.0.cell(now) else {
+            return false;
+        };
         let decision = decision.get();
         if let Some(list) = decision.hit() {
             self.0.add(list, false, cell);

@@ -17,8 +17,9 @@ type Fields = (&'static str, String, Option<String>, Option<String>, bool);
 type Listed = (&'static str, String, Option<String>, Option<String>, bool, String, String);
 
 pub fn lookup_key(key: &[u8]) -> PyResult<LookupKey> {
-    let key: &[u8; KEY_BYTES] =
-        key.try_into().map_err(|_| PyValueError::new_err(format!("a lookup key has {KEY_BYTES} bytes, not {}", key.len())))?;
+    let key: &[u8; KEY_BYTES] = key
+        .try_into()
+        .map_err(|_| PyValueError::new_err(format!("a lookup key has {KEY_BYTES} bytes, not {}", key.len())))?;
     Ok(LookupKey::new(key))
 }
 
@@ -35,7 +36,7 @@ fn fields(rule: &Rule<'_>) -> Fields {
 fn kind(py: Python<'_>, name: &str, allowed: &[Kind]) -> PyResult<Kind> {
     Kind::from_name(name).filter(|kind| allowed.contains(kind)).ok_or_else(|| {
         let names: Vec<_> = allowed.iter().map(|kind| kind.name()).collect();
-        errors::invalid_rule(py, format!("kind must be one of {}", names.join(", ")))
+        errors::invalid_rule(py, &format!("kind must be one of {}", names.join(", ")))
     })
 }
 
@@ -44,7 +45,9 @@ fn options(py: Python<'_>, format: &str, bare: &str, trailing_slash: &str, domai
         "url" => Format::Url,
         "domain" => Format::Domain,
         "hosts" => Format::Hosts,
-        _ => return Err(errors::invalid_rule(py, "format must be one of url, domain, hosts")),
+        _ => {
+            return Err(errors::invalid_rule(py, "format must be one of url, domain, hosts"));
+        }
     };
     Ok(Options {
         format,
@@ -68,7 +71,7 @@ pub fn canonical_rule(
     let (path, query) = (path.map(str::as_bytes), query.map(str::as_bytes));
     rule::from_fields(kind, host.as_bytes(), path, query, subdomains, &mut url)
         .map(|rule| fields(&rule))
-        .map_err(|error| errors::invalid_rule(py, error))
+        .map_err(|error| errors::invalid_rule(py, &error))
 }
 
 #[pyfunction]
@@ -86,9 +89,9 @@ pub fn parse_rule(
     let parsed = if memchr::memchr2(b'\n', 0, &line).is_some() {
         Err(RuleError("a rule is one line of text"))
     } else {
-        rule::parse_line(&line, &options, &mut Canonical::default(), &mut |rule| found.push(fields(&rule)))
+        rule::parse_line(&line, options, &mut Canonical::default(), &mut |rule| found.push(fields(&rule)))
     };
-    parsed.map_err(|error| errors::invalid_rule(py, error))?;
+    parsed.map_err(|error| errors::invalid_rule(py, &error))?;
     let only = found.pop().ok_or_else(|| errors::invalid_rule(py, "line holds no rule"))?;
     if found.is_empty() { Ok(only) } else { Err(errors::invalid_rule(py, "line holds more than one rule")) }
 }
@@ -114,7 +117,7 @@ impl LineParser {
     }
 
     fn feed(&mut self, py: Python<'_>, data: &[u8]) -> PyResult<()> {
-        py.detach(|| self.0.feed(data)).map_err(|binary| errors::format_error(py, binary))
+        py.detach(|| self.0.feed(data)).map_err(|binary| errors::format_error(py, &binary))
     }
 
     fn finish(&mut self, py: Python<'_>) -> RuleSet {
@@ -159,6 +162,14 @@ impl RuleSet {
         &self.set
     }
 
+    /// The set in order, for reading; the same object may be borrowed more than once.
+    fn shared<'py>(set: &Bound<'py, Self>) -> PyResult<PyRef<'py, Self>> {
+        if let Ok(mut unsettled) = set.try_borrow_mut() {
+            unsettled.settled(set.py());
+        }
+        Ok(set.try_borrow()?)
+    }
+
     fn of(set: ruleset::RuleSet) -> Self {
         Self { set, pending: ruleset::Builder::default() }
     }
@@ -188,7 +199,7 @@ impl RuleSet {
         let mut url = Canonical::default();
         let (path, query) = (path.map(str::as_bytes), query.map(str::as_bytes));
         let rule = rule::from_fields(kind, host.as_bytes(), path, query, subdomains, &mut url)
-            .map_err(|error| errors::invalid_rule(py, error))?;
+            .map_err(|error| errors::invalid_rule(py, &error))?;
         let control = |text: &str| text.bytes().any(|byte| byte < b' ');
         if control(reference) || control(metadata) || reference.len() > 255 {
             return Err(errors::invalid_rule(py, "reference or metadata is too long or holds control characters"));
@@ -214,7 +225,7 @@ impl RuleSet {
     #[staticmethod]
     fn load(py: Python<'_>, data: &[u8]) -> PyResult<Self> {
         let set = py.detach(|| ruleset::RuleSet::load(data.to_vec()));
-        set.map(Self::of).map_err(|error| errors::format_error(py, error))
+        set.map(Self::of).map_err(|error| errors::format_error(py, &error))
     }
 
     fn digest(&mut self, py: Python<'_>) -> String {
@@ -222,25 +233,18 @@ impl RuleSet {
         hex(&py.detach(|| self.set.digest()))
     }
 
-    fn diff(&mut self, py: Python<'_>, newer: &Bound<'_, Self>) -> (Self, Self) {
-        let same = std::ptr::from_ref(self) as usize == newer.as_ptr() as usize;
-        if same {
-            return (Self::default(), Self::default());
-        }
-        let mut newer = newer.borrow_mut();
-        newer.settled(py);
-        self.settled(py);
-        let (old, new) = (&self.set, &newer.set);
+    fn diff(slf: &Bound<'_, Self>, newer: &Bound<'_, Self>) -> PyResult<(Self, Self)> {
+        let py = slf.py();
+        let (old, new) = (Self::shared(slf)?, Self::shared(newer)?);
+        let (old, new) = (&old.set, &new.set);
         let (added, removed) = py.detach(|| old.diff(new));
-        (Self::of(added), Self::of(removed))
+        Ok((Self::of(added), Self::of(removed)))
     }
 
-    fn patched(&mut self, py: Python<'_>, added: &Bound<'_, Self>, removed: &Bound<'_, Self>) -> PyResult<Self> {
-        let (mut added, mut removed) = (added.try_borrow_mut()?, removed.try_borrow_mut()?);
-        added.settled(py);
-        removed.settled(py);
-        self.settled(py);
-        let (old, added, removed) = (&self.set, &added.set, &removed.set);
+    fn patched(slf: &Bound<'_, Self>, added: &Bound<'_, Self>, removed: &Bound<'_, Self>) -> PyResult<Self> {
+        let py = slf.py();
+        let (old, added, removed) = (Self::shared(slf)?, Self::shared(added)?, Self::shared(removed)?);
+        let (old, added, removed) = (&old.set, &added.set, &removed.set);
         Ok(Self::of(py.detach(|| old.patched(added, removed))))
     }
 
@@ -301,9 +305,9 @@ impl NodeRun {
     fn from_segments(py: Python<'_>, layers: Vec<Vec<Bound<'_, PyBytes>>>, lookup_key: &[u8]) -> PyResult<Self> {
         let key = self::lookup_key(lookup_key)?;
         let layers: Vec<Vec<&[u8]>> =
-            layers.iter().map(|layer| layer.iter().map(|bytes| bytes.as_bytes()).collect()).collect();
+            layers.iter().map(|layer| layer.iter().map(PyBytesMethods::as_bytes).collect()).collect();
         let run = py.detach(|| run::NodeRun::fold(&segment::open_layers(&layers, &key)?));
-        run.map(|run| Self { run, key }).map_err(|error| errors::format_error(py, error))
+        run.map(|run| Self { run, key }).map_err(|error| errors::format_error(py, &error))
     }
 
     fn diff(&self, py: Python<'_>, newer: &Bound<'_, Self>) -> Self {

@@ -14,6 +14,7 @@ use super::errors;
 use super::lists::{NodeRun, lookup_key};
 use super::text::bytes_of;
 use crate::decide::{Match, Outcome, Policy, Verdict, Walker, Watch, reference, surt_of};
+use crate::merge;
 use crate::run::Fold;
 use crate::segment::{Segment, open_layers};
 use crate::table::{self, ListInfo, TableError};
@@ -30,7 +31,7 @@ type WithPaths = (String, u64, bool, String, Vec<Vec<PathBuf>>);
 fn raise(py: Python<'_>, error: TableError) -> PyErr {
     match error {
         TableError::Io(error) => error.into(),
-        other => errors::format_error(py, other),
+        other => errors::format_error(py, &other),
     }
 }
 
@@ -50,7 +51,11 @@ impl Table {
         }
         let built = py.detach(|| {
             let encoded: Vec<Vec<Vec<u8>>> = runs.iter().map(|run| run.run.segments(&run.key, usize::MAX)).collect();
-            merge(infos, &encoded.iter().map(|layer| vec![layer.iter().map(Vec::as_slice).collect()]).collect::<Vec<_>>(), &key)
+            merge(
+                infos,
+                &encoded.iter().map(|layer| vec![layer.iter().map(Vec::as_slice).collect()]).collect::<Vec<_>>(),
+                &key,
+            )
         });
         built.map(|table| Self(Arc::new(table))).map_err(|error| raise(py, error))
     }
@@ -67,8 +72,10 @@ impl Table {
                     layers.iter().map(|layer| layer.iter().map(|path| map(path)).collect()).collect();
                 maps.push(layers?);
             }
-            let bytes: Vec<Vec<Vec<&[u8]>>> =
-                maps.iter().map(|list| list.iter().map(|layer| layer.iter().map(|map| &**map).collect()).collect()).collect();
+            let bytes: Vec<Vec<Vec<&[u8]>>> = maps
+                .iter()
+                .map(|list| list.iter().map(|layer| layer.iter().map(|map| &**map).collect()).collect())
+                .collect();
             merge(infos, &bytes, &key)
         });
         merged.map(|table| Self(Arc::new(table))).map_err(|error| raise(py, error))
@@ -118,7 +125,7 @@ fn merge(
     let most = segments().map(Segment::len).sum();
     let depth = segments().map(Segment::depth).max().unwrap_or(0) as usize;
     let folds = opened.iter().map(|layers| Fold::new(layers)).collect();
-    table::Table::merge(infos, folds, most, depth, key)
+    merge::merge(infos, folds, most, depth, key)
 }
 
 /// What a matcher and its decisions share.
@@ -140,7 +147,9 @@ type PolicyFields = (String, Vec<(String, String)>, String);
 fn policy((name, modes, on_invalid): PolicyFields, table: &table::Table) -> PyResult<Policy> {
     let mut policy = Policy { name, block_invalid: on_invalid == "block", ..Policy::default() };
     for (list, mode) in modes {
-        let Some(at) = table.lists().iter().position(|info| info.name == list) else { continue };
+        let Some(at) = table.lists().iter().position(|info| info.name == list) else {
+            continue;
+        };
         let bit = 1_u64 << at;
         match (mode.as_str(), table.lists()[at].allow) {
             ("enforce", true) => policy.allow |= bit,
@@ -210,7 +219,9 @@ impl Matcher {
         let mut walker = WALKER.take();
         let answers = match urls.cast::<PyList>() {
             Ok(urls) => urls.iter().map(|url| self.decide_one(&mut walker, policy, &url)).collect(),
-            Err(_) => urls.try_iter()?.map(|url| self.decide_one(&mut walker, policy, &url?)).collect::<PyResult<Vec<_>>>(),
+            Err(_) => {
+                urls.try_iter()?.map(|url| self.decide_one(&mut walker, policy, &url?)).collect::<PyResult<Vec<_>>>()
+            }
         };
         WALKER.set(walker);
         PyList::new(py, answers?)
@@ -220,8 +231,8 @@ impl Matcher {
     fn decide_host(&self, host: &Bound<'_, PyAny>, policy: &str) -> PyResult<Py<Decision>> {
         let policy = self.policy(policy)?;
         let (py, bytes) = (host.py(), bytes_of(host)?);
-        let decided = WALKER
-            .with_borrow_mut(|walker| walker.decide_host(&self.core.table, &self.core.policies[policy], &bytes));
+        let decided =
+            WALKER.with_borrow_mut(|walker| walker.decide_host(&self.core.table, &self.core.policies[policy], &bytes));
         match decided {
             Ok((verdict, outcome)) => self.answer(py, policy, verdict, outcome),
             Err(_) => self.invalid(py, policy),
@@ -235,7 +246,7 @@ impl Matcher {
         let mut walker = Walker::default();
         let mut steps = Steps::default();
         let decided = walker.watch(&self.core.table, &self.core.policies[policy], &bytes, &mut steps);
-        let outcome = decided.map_err(|error| errors::invalid_url(py, error))?;
+        let outcome = decided.map_err(|error| errors::invalid_url(py, &error))?;
         let explanation = PyDict::new(py);
         explanation.set_item("canonical", walker.url().text())?;
         explanation.set_item("surt", surt_of(walker.url()))?;

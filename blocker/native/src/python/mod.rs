@@ -1,5 +1,8 @@
 //! Binding layer: types and functions of `blocker._native`, documented in `_native.pyi`.
 
+// Python's arguments arrive as owned values.
+#![allow(clippy::needless_pass_by_value)]
+
 mod decision;
 mod errors;
 mod hits;

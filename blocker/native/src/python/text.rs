@@ -36,20 +36,17 @@ fn with_surrogates(text: &Bound<'_, PyString>) -> PyResult<Vec<u8>> {
     let mut out = Vec::with_capacity(passed.len());
     let mut rest = passed;
     while let Some(&byte) = rest.first() {
-        match *rest {
-            [0xed, high @ 0xa0..=0xbf, low, ..] => {
-                let code = 0xd000 | u32::from(high & 0x3f) << 6 | u32::from(low & 0x3f);
-                if (0xdc80..=0xdcff).contains(&code) {
-                    out.push(code as u8);
-                } else {
-                    out.extend_from_slice("\u{fffd}".as_bytes());
-                }
-                rest = &rest[3..];
+        if let [0xed, high @ 0xa0..=0xbf, low, ..] = *rest {
+            let code = 0xd000 | u32::from(high & 0x3f) << 6 | u32::from(low & 0x3f);
+            if (0xdc80..=0xdcff).contains(&code) {
+                out.push(code as u8);
+            } else {
+                out.extend_from_slice("\u{fffd}".as_bytes());
             }
-            _ => {
-                out.push(byte);
-                rest = &rest[1..];
-            }
+            rest = &rest[3..];
+        } else {
+            out.push(byte);
+            rest = &rest[1..];
         }
     }
     Ok(out)
@@ -59,7 +56,7 @@ fn with_canonical(url: &Bound<'_, PyAny>, then: impl FnOnce(&Canonical) -> Strin
     let bytes = bytes_of(url)?;
     URL.with_borrow_mut(|canonical| match canonical.set(&bytes) {
         Ok(()) => Ok(then(canonical)),
-        Err(error) => Err(errors::invalid_url(url.py(), error)),
+        Err(error) => Err(errors::invalid_url(url.py(), &error)),
     })
 }
 
