@@ -30,9 +30,12 @@ List and node names must match settings.NAME_PATTERN, which has no colon: so no 
 from __future__ import annotations
 
 import re
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from blocker.errors import StoreError
+
+if TYPE_CHECKING:
+    from blocker.store.manifest import Manifest
 
 SCHEMA_VERSION = 1
 # A follower that slept through this many commits reads the heads anyway; ten thousand are months of updates.
@@ -76,6 +79,12 @@ class Keys:
         if kind not in ("segment", "sealed") or not _SHA256.fullmatch(name):
             raise StoreError("a blob is named segment or sealed and a SHA-256 in lower-case hex")
         return f"{kind}:{name}"
+
+    @classmethod
+    def members(cls, manifest: Manifest) -> list[str]:
+        """Names inside `blobs` of every blob of a manifest."""
+        segments = [cls.blob_member("segment", name) for name in manifest.segments]
+        return segments + [cls.blob_member("sealed", name) for name in manifest.sealed]
 
     def member_key(self, member: str) -> str:
         """Key of the blob that `blobs` calls `member`."""

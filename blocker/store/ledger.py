@@ -1,0 +1,72 @@
+"""The small notes in Redis beside the lists: when sources were looked at, what is known of them, and counted hits."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from blocker.store import scripts
+from blocker.store.keys import checked_name
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from blocker.store.connection import Session
+    from blocker.store.keys import Keys
+
+# Boots of one node whose last flush is remembered; a flush can only be late by as many restarts.
+BOOTS_KEPT = 16
+
+
+class Ledger:
+    """The notes of one deployment; the part of Store that ingest, metrics and hit counters use."""
+
+    def __init__(self, session: Session, keys: Keys) -> None:
+        self._session = session
+        self._keys = keys
+
+    async def set_checked(self, list: str, when: float) -> None:  # noqa: A002 - the project's word
+        """Note when a list's source was last looked at with success, in unix seconds."""
+        field = checked_name("list", list)
+        await self._session.command("note a check", "HSET", self._keys.checked, field, float(when))
+
+    async def checked(self) -> dict[str, float]:
+        """When each list's source was last looked at with success, in unix seconds."""
+        found = await self._session.command("read the checks", "HGETALL", self._keys.checked)
+        return {name.decode(): float(when) for name, when in found.items()}
+
+    async def source_state(self, list: str) -> dict[str, str]:  # noqa: A002 - the project's word
+        """What ingest remembers of a list's source; empty at first."""
+        found = await self._session.command("read a source's state", "HGETALL", self._keys.source(list))
+        return {name.decode(): value.decode() for name, value in found.items()}
+
+    async def set_source_state(self, list: str, mapping: Mapping[str, str]) -> None:  # noqa: A002 - the project's word
+        """Replace what ingest remembers of a list's source. Must hold no URL and no credential."""
+        key = self._keys.source(list)
+        fields = [text for item in mapping.items() for text in item]
+        commands: Sequence[tuple[str, ...]] = [("DEL", key), ("HSET", key, *fields)]
+        await self._session.transaction("note a source's state", commands if fields else commands[:1])
+
+    async def flush_hits(self, node: str, boot: str, sequence: int, cells: Mapping[str, int]) -> None:
+        """Add counts to a node's hit cells, once however often this flush is repeated.
+
+        Args:
+            node: The node's stable name.
+            boot: Names this run of the node's process; unique, of any form, such as random hex.
+            sequence: Number of the flush within the boot, from 1, growing. One that is not greater than the last
+                counted one does nothing, so a flush of unknown outcome is repeated unchanged before the next one.
+            cells: Cell to increment. Nothing is sent when there are none.
+        """
+        if cells:
+            pairs = [part for cell, count in cells.items() for part in (cell, count)]
+            keys = [self._keys.hits(node), self._keys.hits_sequence(node), self._keys.nodes]
+            await self._session.script("flush hits", scripts.FLUSH, keys, node, boot, sequence, BOOTS_KEPT, *pairs)
+
+    async def load_hits(self, node: str) -> dict[str, int]:
+        """A node's hit cells and their counts since ever."""
+        found = await self._session.command("read hits", "HGETALL", self._keys.hits(node))
+        return {cell.decode(): int(count) for cell, count in found.items()}
+
+    async def hit_nodes(self) -> list[str]:
+        """The nodes that ever flushed hits, sorted."""
+        found = await self._session.command("read the nodes", "SMEMBERS", self._keys.nodes)
+        return sorted(name.decode() for name in found)

@@ -1,0 +1,117 @@
+"""The store's Lua scripts: each is one atomic step, small, and may run twice with the effect of once.
+
+All keys come through KEYS, as Redis Cluster needs; nothing newer than Redis 6.2 is used (which replicates a script's
+effects, so reading TIME before writing is sound).
+"""
+
+from __future__ import annotations
+
+from blocker.store.connection import Script
+
+# Give the store its life, once, and tell who it is.
+# KEYS: meta. ARGV: schema, a fresh epoch, fingerprint of the lookup key and of the seal key ('' where there is none).
+# Returns schema, epoch, lookup, seal as stored ('' where there is none).
+IDENTIFY = Script("""
+local schema = redis.call('HGET', KEYS[1], 'schema')
+if schema and schema ~= ARGV[1] then return {schema, '', '', ''} end
+redis.call('HSETNX', KEYS[1], 'schema', ARGV[1])
+redis.call('HSETNX', KEYS[1], 'epoch', ARGV[2])
+if ARGV[3] ~= '' then redis.call('HSETNX', KEYS[1], 'lookup', ARGV[3]) end
+if ARGV[4] ~= '' then redis.call('HSETNX', KEYS[1], 'seal', ARGV[4]) end
+local stored = redis.call('HMGET', KEYS[1], 'schema', 'epoch', 'lookup', 'seal')
+return {stored[1], stored[2], stored[3] or '', stored[4] or ''}
+""")
+
+# Mark blobs as wanted now, before they are uploaded, and tell which are missing.
+# KEYS: blobs, then each blob. ARGV: each blob's member of blobs.
+# Returns the server's time in seconds as text, then the positions (from 1) of the missing blobs.
+TOUCH = Script("""
+local clock = redis.call('TIME')
+local now = clock[1] .. '.' .. string.format('%06d', clock[2])
+local result = {now}
+for i, member in ipairs(ARGV) do
+  redis.call('ZADD', KEYS[1], now, member)
+  if redis.call('EXISTS', KEYS[i + 1]) == 0 then result[#result + 1] = i end
+end
+return result
+""")
+
+# Make a manifest the head of its list.
+# KEYS: meta, heads, the manifest, commits, blobs, then each blob of the manifest.
+# ARGV: list, epoch, expected serial, manifest, head, digest, commits kept, then each blob's member of blobs.
+# Returns {'done'}, or {'epoch', the stored one}, {'conflict', the head's serial}, {'missing', how many blobs}.
+# A commit that was done already is done: the manifest stands there, byte for byte. Every blob is marked as wanted now,
+# since a rollback names blobs that a collection under way may have found unused.
+COMMIT = Script("""
+local list, epoch, expected = ARGV[1], ARGV[2], tonumber(ARGV[3])
+local serial = expected + 1
+local stored = redis.call('HGET', KEYS[1], 'epoch')
+if stored ~= epoch then return {'epoch', stored or ''} end
+local head = redis.call('HGET', KEYS[2], list)
+local current = head and cjson.decode(head).serial or 0
+if current >= serial and redis.call('GET', KEYS[3]) == ARGV[4] then return {'done'} end
+if current ~= expected then return {'conflict', current} end
+local missing = 0
+for i = 6, #KEYS do missing = missing + 1 - redis.call('EXISTS', KEYS[i]) end
+if missing > 0 then return {'missing', missing} end
+local clock = redis.call('TIME')
+local now = clock[1] .. '.' .. string.format('%06d', clock[2])
+for i = 8, #ARGV do redis.call('ZADD', KEYS[5], now, ARGV[i]) end
+redis.call('SET', KEYS[3], ARGV[4])
+redis.call('HSET', KEYS[2], list, ARGV[5])
+redis.call('XADD', KEYS[4], 'MAXLEN', '~', ARGV[7], '*',
+  'epoch', epoch, 'list', list, 'serial', string.format('%d', serial), 'digest', ARGV[6])
+return {'done'}
+""")
+
+# Drop blobs that nobody wanted since they were found unused.
+# KEYS: blobs, then each blob. ARGV: member and score as found, for each blob.
+# Returns how many were dropped and their bytes.
+DROP = Script("""
+local dropped, bytes = 0, 0
+for i = 2, #KEYS do
+  local member, score = ARGV[2 * i - 3], tonumber(ARGV[2 * i - 2])
+  local now = redis.call('ZSCORE', KEYS[1], member)
+  if now and tonumber(now) == score then
+    bytes = bytes + redis.call('STRLEN', KEYS[i])
+    dropped = dropped + redis.call('UNLINK', KEYS[i])
+    redis.call('ZREM', KEYS[1], member)
+  end
+end
+return {dropped, bytes}
+""")
+
+# Count a flush of hits unless it was counted before.
+# KEYS: the node's hits, its sequences, nodes. ARGV: node, boot, sequence, boots kept, then cell and count in turn.
+# Returns 1 if it was counted now. Each boot has its own sequence, so that no order of arrival counts twice.
+FLUSH = Script("""
+local node, boot, sequence, kept = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
+local rank, counted = nil, 0
+local stored = redis.call('HGET', KEYS[2], boot)
+if stored then
+  rank, counted = string.match(stored, '^(%d+):(%d+)$')
+  if sequence <= tonumber(counted) then return 0 end
+else
+  local ranks = {}
+  for _, value in ipairs(redis.call('HVALS', KEYS[2])) do
+    ranks[#ranks + 1] = tonumber(string.match(value, '^%d+'))
+  end
+  table.sort(ranks)
+  rank = (ranks[#ranks] or 0) + 1
+  if #ranks >= kept then
+    local boots = redis.call('HGETALL', KEYS[2])
+    for i = 1, #boots, 2 do
+      if tonumber(string.match(boots[i + 1], '^%d+')) <= ranks[#ranks - kept + 1] then
+        redis.call('HDEL', KEYS[2], boots[i])
+      end
+    end
+  end
+end
+redis.call('HSET', KEYS[2], boot, string.format('%d:%d', rank, sequence))
+redis.call('SADD', KEYS[3], node)
+for i = 5, #ARGV, 2 do redis.call('HINCRBY', KEYS[1], ARGV[i], ARGV[i + 1]) end
+return 1
+""")
+
+# The server's clock, from the node that holds the deployment's slot. KEYS: meta.
+TIME = Script("return redis.call('TIME')")
