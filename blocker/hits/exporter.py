@@ -1,0 +1,261 @@
+"""The Prometheus side: the metrics of a node, with closed label sets, in the text format 0.0.4.
+
+| metric                          | labels              | is                                                           |
+|---------------------------------|---------------------|--------------------------------------------------------------|
+| `blocker_decisions_total`       | gateway, verdict    | decisions; blocks only of hours that are over, rounded up    |
+| `blocker_decision_seconds`      | gateway             | histogram of decisions that did not block                    |
+| `blocker_invalid_urls_total`    | gateway             | decisions on a text that is no URL                           |
+| `blocker_hits_total`            | list, weekday, hour | released hits, summed over all weeks; survives restarts      |
+| `blocker_shadow_hits_total`     | list, weekday, hour | the same of lists in shadow mode                             |
+| `blocker_list_entries`, `…_serial`, `…_age_seconds` | list | rules, serial, seconds since its source was last good   |
+| `blocker_store_up`              |                     | 1 if the store answered last time, else 0                    |
+| `blocker_follower_lag_seconds`  |                     | how far the matcher is behind the store's heads              |
+| `blocker_build_info`            | version             | 1                                                            |
+
+`gateway` is one of `meters.GATEWAYS`, `verdict` one of three, `list` the name of a configured list, `weekday` `mon` to
+`sun`, `hour` `00` to `23` on the wall clock of the configured zone. No label ever comes from a request. Nothing is
+registered that describes the interpreter or the process: memory and garbage figures move with single requests.
+
+All 168 cells of a list are there from the first scrape on, at 0, so that a rate misses no first hit; none is there
+until the stored totals are known. Released hits change only when an hour ends, so their text is kept: a scrape of 64
+lists joins 64 ready pieces.
+"""
+
+from __future__ import annotations
+
+import time
+from importlib.metadata import version
+from itertools import accumulate
+from typing import TYPE_CHECKING, Protocol
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from blocker.hits.calendar import HOURS_A_WEEK, WEEKDAYS
+from blocker.hits.meters import BOUNDS_NS, Meter, Meters
+from blocker.hits.release import Series
+from blocker.matcher import TableList, table_lists
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+
+    from blocker._native import Matcher
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+HITS = "blocker_hits_total"
+SHADOW_HITS = "blocker_shadow_hits_total"
+_HELP = {
+    HITS: "Requests blocked, by hour of the week, of hours that are over, each rounded up to the bin. Never people.",
+    SHADOW_HITS: "Requests that a list in shadow mode would have blocked, as in blocker_hits_total.",
+}
+_CELL_LABELS = tuple((day, f"{hour:02d}") for day in WEEKDAYS for hour in range(24))
+_NO_HITS = (0,) * HOURS_A_WEEK
+_BOUNDS = tuple(repr(bound / 1e9) for bound in BOUNDS_NS)
+
+
+class ReleasedHits(Protocol):
+    """What the exporter needs of the counter of hits."""
+
+    def tick(self) -> None:
+        """Notice that an hour has ended."""
+
+    @property
+    def released(self) -> Mapping[Series, tuple[int, ...]] | None:
+        """Released sums, or None while they are not known."""
+
+
+class Status(Protocol):
+    """What the exporter needs of the follower's status."""
+
+    @property
+    def store_up(self) -> bool:
+        """Whether the store answered last time."""
+
+    @property
+    def lag_seconds(self) -> float:
+        """How far behind the matcher is."""
+
+    @property
+    def checked(self) -> Mapping[str, float]:
+        """List → when its source was last found good."""
+
+
+class Followed(Protocol):
+    """What the exporter needs of the follower."""
+
+    @property
+    def matcher(self) -> Matcher | None:
+        """The newest matcher."""
+
+    @property
+    def status(self) -> Status:
+        """How fresh it is."""
+
+
+def age_seconds(entry: TableList, checked: Mapping[str, float], now: float) -> float | None:
+    """Seconds since the list's source was last found good, else since it was published; None if neither is known."""
+    since = checked.get(entry.name) or entry.metadata.created
+    return max(0.0, now - since) if since else None
+
+
+class Exporter:
+    """Renders the node's metrics.
+
+    Args:
+        meters: The engine's counters.
+        hits: The counter of hits.
+        follower: For the lists and their freshness.
+        shadow_lists: Lists that some policy has in shadow mode, whatever their own mode.
+        clock: Unix seconds now.
+    """
+
+    def __init__(
+        self,
+        meters: Meters,
+        hits: ReleasedHits,
+        follower: Followed,
+        *,
+        shadow_lists: Iterable[str] = (),
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.registry = CollectorRegistry(auto_describe=False)
+        self._hits = _Hits(hits, follower, frozenset(shadow_lists))
+        self._node = CollectorRegistry(auto_describe=False)
+        node = _Node(meters, follower, clock)
+        self._node.register(node)
+        self.registry.register(node)
+        self.registry.register(self._hits)
+
+    def render(self) -> bytes:
+        """The metrics as text; equal to what `registry` collects, but faster.
+
+        Cost at 64 lists: about 1 ms; once after the end of an hour some 10 µs more for each list that hit.
+        """
+        return generate_latest(self._node) + self._hits.render()
+
+
+class _Node(Collector):
+    """Everything but hits: small, and different at each scrape."""
+
+    def __init__(self, meters: Meters, follower: Followed, clock: Callable[[], float]) -> None:
+        self._meters = meters
+        self._follower = follower
+        self._clock = clock
+
+    def collect(self) -> Iterator[Metric]:
+        yield from self._decisions()
+        yield from self._lists()
+        status = self._follower.status
+        yield GaugeMetricFamily(
+            "blocker_store_up", "Whether the store answered last time: 1 or 0.", value=float(status.store_up)
+        )
+        yield GaugeMetricFamily(
+            "blocker_follower_lag_seconds", "How far the matcher is behind the store.", value=status.lag_seconds
+        )
+        build = GaugeMetricFamily("blocker_build_info", "The running version; always 1.", labels=["version"])
+        build.add_metric([version("blocker")], 1)
+        yield build
+
+    def _decisions(self) -> Iterator[Metric]:
+        decisions = CounterMetricFamily(
+            "blocker_decisions",
+            "Decisions by verdict; blocks only of hours that are over, each hour rounded up to the bin.",
+            labels=["gateway", "verdict"],
+        )
+        seconds = HistogramMetricFamily(
+            "blocker_decision_seconds", "Time of a decision that did not block, in seconds.", labels=["gateway"]
+        )
+        invalid = CounterMetricFamily(
+            "blocker_invalid_urls", "Decisions on a text that is no URL.", labels=["gateway"]
+        )
+        for gateway, meter in sorted(self._meters.items()):
+            decisions.add_metric([gateway, "allow"], meter.allow)
+            decisions.add_metric([gateway, "inspect"], meter.inspect)
+            decisions.add_metric([gateway, "block"], meter.released_blocks)
+            seconds.add_metric([gateway], _buckets(meter), meter.nanoseconds / 1e9)
+            invalid.add_metric([gateway], meter.invalid)
+        yield from (decisions, seconds, invalid)
+
+    def _lists(self) -> Iterator[Metric]:
+        entries = GaugeMetricFamily("blocker_list_entries", "Rules in the enforced version.", labels=["list"])
+        serial = GaugeMetricFamily("blocker_list_serial", "Serial of the enforced version.", labels=["list"])
+        age = GaugeMetricFamily(
+            "blocker_list_age_seconds", "Seconds since the list's source was last found good.", labels=["list"]
+        )
+        matcher = self._follower.matcher
+        checked, now = self._follower.status.checked, self._clock()
+        for entry in table_lists(matcher.table) if matcher else ():
+            serial.add_metric([entry.name], entry.serial)
+            entries.add_metric([entry.name], entry.metadata.entries)
+            seconds = age_seconds(entry, checked, now)
+            if seconds is not None:
+                age.add_metric([entry.name], seconds)
+        yield from (entries, serial, age)
+
+
+class _Hits(Collector):
+    """Released hits: up to 168 samples for each of 64 lists, and as many of shadow lists, which change once an hour."""
+
+    def __init__(self, hits: ReleasedHits, follower: Followed, shadow_lists: frozenset[str]) -> None:
+        self._hits = hits
+        self._follower = follower
+        self._shadow_lists = shadow_lists
+        self._texts: dict[Series, tuple[tuple[int, ...], bytes]] = {}
+
+    def collect(self) -> Iterator[Metric]:
+        sums = self._sums()
+        for name, shadow in ((HITS, False), (SHADOW_HITS, True)):
+            family = CounterMetricFamily(name, _HELP[name], labels=["list", "weekday", "hour"])
+            for series, hits in sums.items():
+                if series.shadow is shadow:
+                    for labels, count in zip(_CELL_LABELS, hits, strict=True):
+                        family.add_metric([series.list, *labels], count)
+            yield family
+
+    def render(self) -> bytes:
+        """The same as text, from pieces that are made anew only where a sum changed."""
+        pieces: dict[bool, list[bytes]] = {False: [], True: []}
+        sums = self._sums()
+        for series, hits in sums.items():
+            kept = self._texts.get(series)
+            if kept is None or kept[0] is not hits:
+                kept = self._texts[series] = (hits, _text(series, hits))
+            pieces[series.shadow].append(kept[1])
+        for gone in self._texts.keys() - sums.keys():
+            del self._texts[gone]
+        return b"".join((_head(HITS), *pieces[False], _head(SHADOW_HITS), *pieces[True]))
+
+    def _sums(self) -> dict[Series, tuple[int, ...]]:
+        self._hits.tick()
+        released = self._hits.released
+        if released is None:
+            return {}
+        matcher = self._follower.matcher
+        sums: dict[Series, tuple[int, ...]] = {}
+        for entry in table_lists(matcher.table) if matcher else ():
+            if entry.allow:
+                continue  # an exception is no hit
+            sums[Series(entry.name, shadow=False)] = _NO_HITS
+            if entry.name in self._shadow_lists or entry.metadata.mode == "shadow":
+                sums[Series(entry.name, shadow=True)] = _NO_HITS
+        sums.update(released)
+        return dict(sorted(sums.items()))
+
+
+def _buckets(meter: Meter) -> list[tuple[str, float]]:
+    return list(zip((*_BOUNDS, "+Inf"), accumulate(meter.buckets), strict=True))
+
+
+def _head(name: str) -> bytes:
+    return f"# HELP {name} {_HELP[name]}\n# TYPE {name} counter\n".encode()
+
+
+def _text(series: Series, hits: tuple[int, ...]) -> bytes:
+    name = SHADOW_HITS if series.shadow else HITS
+    label = series.list.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")
+    return "".join(
+        f'{name}{{list="{label}",weekday="{day}",hour="{hour}"}} {count}.0\n'
+        for (day, hour), count in zip(_CELL_LABELS, hits, strict=True)
+    ).encode()
