@@ -1,0 +1,221 @@
+"""The one place where a request is decided and counted: gateways and the control plane call it and nothing else.
+
+Each call reads the follower's matcher once, so everything in one call is decided by the same serials, also while a new
+matcher is being put in place. The engine adds to a decision: its time, its verdict and its hits; see `blocker.hits` for
+what of this may be seen. It keeps nothing of the request.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from operator import attrgetter
+from time import perf_counter_ns
+from typing import TYPE_CHECKING, Literal, Protocol
+
+from blocker.errors import ServeError
+from blocker.hits.meters import BOUNDS_NS, Meter, Meters
+from blocker.rules import Verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from blocker._native import Decision, Matcher
+    from blocker.hits.counters import HitCounter
+
+_ALLOW, _BLOCK = Verdict.ALLOW, Verdict.BLOCK
+
+
+class NotReady(ServeError):  # noqa: N818 - a state, not a fault of the caller
+    """This node has no matcher yet: nothing can be decided."""
+
+
+class UnknownPolicy(ServeError):  # noqa: N818 - named as NotReady is
+    """The policy that a caller named is not configured; the message does not repeat the name."""
+
+
+class FollowerStatus(Protocol):
+    """How fresh the matcher is."""
+
+    @property
+    def store_up(self) -> bool:
+        """Whether the store answered last time."""
+
+    @property
+    def lag_seconds(self) -> float:
+        """How far the matcher is behind the store's heads, in seconds."""
+
+    @property
+    def epoch(self) -> str | None:
+        """The store's epoch that the matcher belongs to."""
+
+    @property
+    def last_sync(self) -> float | None:
+        """When the matcher was last known to be the newest, in Unix seconds."""
+
+    @property
+    def checked(self) -> Mapping[str, float]:
+        """List → when its source was last found good, in Unix seconds."""
+
+    @property
+    def source(self) -> Literal["store", "snapshot", "none"]:
+        """Where the matcher came from."""
+
+    @property
+    def detail(self) -> str:
+        """What is wrong, for people; empty if nothing is."""
+
+
+class Follower(Protocol):
+    """Who keeps the matcher current."""
+
+    @property
+    def matcher(self) -> Matcher | None:
+        """The newest matcher; replaced whole, never changed; None before the first."""
+
+    @property
+    def status(self) -> FollowerStatus:
+        """How fresh it is."""
+
+
+class VerdictEngine:
+    """Decides for every gateway.
+
+    Cost: 0.4 µs a call beyond the decision itself, 0.1 µs an URL in `check_many`.
+
+    Args:
+        follower: Whose matcher decides.
+        hits: Counts blocks; the engine has it call back at the end of each hour, to release blocks by gateway.
+        timer: Monotonic nanoseconds.
+    """
+
+    def __init__(self, follower: Follower, hits: HitCounter, *, timer: Callable[[], int] = perf_counter_ns) -> None:
+        self.meters = Meters()
+        self._follower = follower
+        self._hits = hits
+        self._timer = timer
+        hits.on_border(lambda: self.meters.release_blocks(hits.bin))
+
+    def check(self, url: str | bytes, policy: str = "default", gateway: str = "control") -> Decision:
+        """Decide one URL.
+
+        Args:
+            url: Any text; what is no URL gets the policy's verdict for that.
+            policy: Name of a configured policy.
+            gateway: Who asks, one of `blocker.hits.meters.GATEWAYS`.
+
+        Raises:
+            NotReady: No matcher yet.
+            UnknownPolicy: There is no such policy.
+        """
+        matcher = self._follower.matcher
+        if matcher is None:
+            raise NotReady(_NOT_READY)
+        return self._timed(matcher, matcher.decide, url, policy, gateway)
+
+    def check_host(self, host: str | bytes, policy: str = "default", gateway: str = "control") -> Decision:
+        """Decide a whole host, as a resolver must; arguments and errors are those of `check`."""
+        matcher = self._follower.matcher
+        if matcher is None:
+            raise NotReady(_NOT_READY)
+        return self._timed(matcher, matcher.decide_host, host, policy, gateway)
+
+    def check_many(
+        self,
+        urls: Sequence[str | bytes],
+        policy: str = "default",
+        gateway: str = "control",
+        *,
+        matcher: Matcher | None = None,
+    ) -> list[Decision]:
+        """Decide many URLs, in their order; each counts as one decision that took the mean time of all.
+
+        Args:
+            urls: See `check`.
+            policy: See `check`.
+            gateway: See `check`.
+            matcher: Decides instead of the newest one, so that a batch cut in pieces is decided by the same serials.
+
+        Raises:
+            NotReady: No matcher yet.
+            UnknownPolicy: There is no such policy.
+        """
+        matcher = matcher or self.matcher()
+        started = self._timer()
+        try:
+            decisions = matcher.decide_many(urls, policy)
+        except KeyError:
+            raise _unknown(matcher) from None
+        elapsed = self._timer() - started
+        self._count_many(decisions, elapsed, self.meters[gateway])
+        return decisions
+
+    def matcher(self) -> Matcher:
+        """The matcher that decides now.
+
+        Raises:
+            NotReady: None yet.
+        """
+        matcher = self._follower.matcher
+        if matcher is None:
+            raise NotReady(_NOT_READY)
+        return matcher
+
+    def _timed(
+        self,
+        matcher: Matcher,
+        decide: Callable[[str | bytes, str], Decision],
+        text: str | bytes,
+        policy: str,
+        gateway: str,
+    ) -> Decision:
+        started = self._timer()
+        try:
+            decision = decide(text, policy)
+        except KeyError:
+            raise _unknown(matcher) from None
+        elapsed = self._timer() - started
+        meter = self.meters[gateway]
+        verdict = decision.verdict
+        if verdict is _BLOCK:
+            meter.blocks += 1
+            self._hits.count(decision)
+        else:
+            if verdict is _ALLOW:
+                meter.allow += 1
+            else:
+                meter.inspect += 1
+            meter.nanoseconds += elapsed
+            meter.buckets[bisect_left(BOUNDS_NS, elapsed)] += 1
+            if decision.shadow:
+                self._hits.count(decision)
+        if decision.invalid:
+            meter.invalid += 1
+        return decision
+
+    def _count_many(self, decisions: list[Decision], elapsed: int, meter: Meter) -> None:
+        if not decisions:
+            return
+        verdicts = list(map(_VERDICT, decisions))
+        blocks = verdicts.count(_BLOCK)
+        allowed = verdicts.count(_ALLOW)
+        passed = len(decisions) - blocks
+        mean = elapsed // len(decisions)
+        meter.blocks += blocks
+        meter.allow += allowed
+        meter.inspect += passed - allowed
+        meter.invalid += sum(map(_INVALID, decisions))
+        meter.nanoseconds += mean * passed
+        meter.buckets[bisect_left(BOUNDS_NS, mean)] += passed
+        if blocks or any(map(_SHADOW, decisions)):
+            for decision in decisions:
+                self._hits.count(decision)
+
+
+_VERDICT, _SHADOW, _INVALID = attrgetter("verdict"), attrgetter("shadow"), attrgetter("invalid")
+_NOT_READY = (
+    "this node has no list yet: neither the store nor a snapshot on disk gave one. See the follower's state in /readyz"
+)
+
+
+def _unknown(matcher: Matcher) -> UnknownPolicy:
+    return UnknownPolicy(f"no such policy; configured are: {', '.join(matcher.policies)}")
