@@ -1,0 +1,1 @@
+"""The HTTP control plane: checks, lists, health, metrics, the stop page and its own documentation."""

@@ -1,0 +1,156 @@
+"""`/v1/check`: one URL or a batch, decided.
+
+`GET` is a direct route of the shell and passes through no framework; the router's function of the same path answers in
+the same way and carries the documentation.
+"""
+
+import asyncio
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+from pydantic import ValidationError
+from starlette.types import Scope
+
+from blocker.control.answers import canonical_or_none, written, written_many
+from blocker.control.parameters import parameters, policy_of
+from blocker.control.problems import Problem, invalid_request
+from blocker.control.reply import SECURITY_HEADERS, Reply
+from blocker.control.schema import BatchAnswer, BatchRequest, CheckAnswer, example
+from blocker.gateways.engine import VerdictEngine
+
+# URLs decided between two turns of the event loop: under a millisecond.
+_SLICE = 500
+# What a fault in the body is called; pydantic's own texts may hold what was sent.
+_RULES = {
+    "missing": "is required",
+    "extra_forbidden": "only urls and policy are known",
+    "json_invalid": "must be JSON in UTF-8",
+    "model_type": "must be an object",
+    "model_attributes_type": "must be an object",
+    "list_type": "must be an array of strings",
+    "string_type": "must be a string",
+    "string_unicode": "must be text without lone surrogates",
+}
+_FIELDS = ("urls", "policy")
+_FAULTS = 10  # told of one request
+
+_BLOCKED = {
+    "verdict": "block", "list": "example-list", "kind": "prefix", "serial": 7,
+    "canonical": "http://listed.example/gallery/", "reference": "EX-1", "shadow": [], "invalid": False,
+}
+_ALLOWED: dict[str, Any] = {
+    "verdict": "allow", "list": None, "kind": None, "serial": None,
+    "canonical": "http://other.example/", "reference": None, "shadow": [], "invalid": False,
+}
+_POLICY_PARAMETER = {
+    "name": "policy", "in": "query", "required": False, "description": "Name of a configured policy.",
+    "schema": {"type": "string", "default": "default"},
+}
+_URL_PARAMETER = {
+    "name": "url", "in": "query", "required": True, "description": "What to decide, percent-encoded.",
+    "schema": {"type": "string"}, "example": "http://listed.example/gallery/",
+}
+_BATCH_BODY = {
+    "required": True,
+    "content": {
+        "application/json": {
+            "schema": BatchRequest.model_json_schema(),
+            "example": {"urls": ["http://listed.example/gallery/", "other.example"], "policy": "default"},
+        }
+    },
+}
+
+
+class Check:
+    """Decides for `/v1/check`.
+
+    Args:
+        engine: Decides and counts.
+        max_batch: Most URLs in one batch.
+    """
+
+    def __init__(self, engine: VerdictEngine, max_batch: int) -> None:
+        self._engine = engine
+        self._max_batch = max_batch
+        self.router = APIRouter(tags=["check"])
+        self._document()
+
+    def direct(self, scope: Scope) -> Reply | None:
+        """Answer a GET or HEAD; anything else is left to the router."""
+        if scope["method"] not in ("GET", "HEAD"):
+            return None
+        return _json(self._one(scope["query_string"]))
+
+    def _one(self, query: bytes) -> bytes:
+        found = parameters(query, (b"url", b"policy"))
+        url = found.get(b"url")
+        if url is None:
+            raise invalid_request(("url", "is required"))
+        decision = self._engine.check(url, policy_of(found), "control")
+        return written(decision, None if decision.invalid else canonical_or_none(url)).encode("ascii")
+
+    async def _many(self, body: bytes) -> bytes:
+        batch = self._read(body)
+        matcher = self._engine.matcher()
+        pieces: list[str] = []
+        for start in range(0, len(batch.urls), _SLICE):
+            if start:
+                await asyncio.sleep(0)
+            urls = batch.urls[start : start + _SLICE]
+            pieces.append(written_many(self._engine.check_many(urls, batch.policy, "control", matcher=matcher), urls))
+        if not pieces:
+            self._engine.check_many([], batch.policy, "control", matcher=matcher)
+        return f'{{"results":[{",".join(pieces)}]}}'.encode("ascii")
+
+    def _read(self, body: bytes) -> BatchRequest:
+        try:
+            batch = BatchRequest.model_validate_json(body)
+        except ValidationError as error:
+            faults = error.errors(include_url=False, include_context=False, include_input=False)[:_FAULTS]
+            told = [(_field(fault["loc"]), _RULES.get(fault["type"], "is malformed")) for fault in faults]
+        else:
+            if len(batch.urls) <= self._max_batch:
+                return batch
+            told = [("urls", f"at most {self._max_batch} in one batch")]
+        raise invalid_request(*told)
+
+    def _document(self) -> None:
+        @self.router.get(
+            "/v1/check",
+            summary="Decide one URL",
+            response_class=Response,
+            responses={200: example(CheckAnswer, _BLOCKED)},
+            openapi_extra={"parameters": [_URL_PARAMETER, _POLICY_PARAMETER]},
+        )
+        async def check_one(request: Request) -> Response:
+            """An address in a query string may end in a proxy's log; `POST` keeps it out of there."""
+            return _response(self._one(request.scope["query_string"]))
+
+        @self.router.post(
+            "/v1/check",
+            summary="Decide a batch",
+            response_class=Response,
+            responses={200: example(BatchAnswer, {"results": [_BLOCKED, _ALLOWED]})},
+            openapi_extra={"requestBody": _BATCH_BODY},
+        )
+        async def check_many(request: Request) -> Response:
+            """All URLs are decided by the same serials, and answered in their order."""
+            media_type = request.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
+            if media_type != "application/json":
+                raise Problem(415, "The body must be application/json.")
+            return _response(await self._many(await request.body()))
+
+
+def _field(loc: tuple[int | str, ...]) -> str:
+    """Where the fault is; a name that the request made up is not repeated."""
+    known = [str(part) for part in loc if isinstance(part, int) or part in _FIELDS]
+    return ".".join(known) or "body"
+
+
+def _json(body: bytes) -> Reply:
+    headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body)), *SECURITY_HEADERS]
+    return Reply(200, headers, body)
+
+
+def _response(body: bytes) -> Response:
+    return Response(body, media_type="application/json")

@@ -1,0 +1,46 @@
+"""`/`, `/docs` and `/blocked`: the pages for people."""
+
+from collections.abc import Callable
+
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import RedirectResponse
+
+from blocker.control.reply import Reply
+from blocker.control.stop_page import StopPage
+
+
+def make_router(stop_page: StopPage, docs: Callable[[], Reply]) -> APIRouter:
+    """The routes of the pages.
+
+    Args:
+        stop_page: What `/blocked` shows.
+        docs: The documentation page.
+    """
+    router = APIRouter(tags=["pages"])
+
+    @router.get("/", include_in_schema=False)
+    async def root() -> Response:
+        return RedirectResponse("/docs", status_code=307)
+
+    @router.get("/docs", include_in_schema=False)
+    async def documentation() -> Response:
+        return _response(docs())
+
+    @router.get(
+        "/blocked",
+        summary="The stop page",
+        response_class=Response,
+        status_code=451,
+        responses={451: {"description": "Unavailable For Legal Reasons", "content": {"text/html": {}}}},
+    )
+    async def blocked(request: Request) -> Response:
+        """For a proxy to show in place of a blocked page; answers any method and tells nothing of the request."""
+        return _response(stop_page.direct(request.scope))
+
+    return router
+
+
+def _response(reply: Reply) -> Response:
+    response = Response(reply.body, reply.status)
+    response.raw_headers = list(reply.headers)
+    return response
