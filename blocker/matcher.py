@@ -60,6 +60,7 @@ class ListMetadata:
         digest: SHA-256 of its trie, hex.
         epoch: The store's identity at that serial.
         created: When the serial was published, Unix seconds.
+        layers: Names of its segments, layer by layer, oldest first; empty for a table that came from no store.
     """
 
     entries: int = 0
@@ -67,6 +68,7 @@ class ListMetadata:
     digest: str = ""
     epoch: str = ""
     created: float = 0.0
+    layers: tuple[tuple[str, ...], ...] = ()
 
     def dump(self) -> str:
         """As the table keeps it."""
@@ -76,7 +78,8 @@ class ListMetadata:
     def load(cls, text: str) -> Self:
         """Read what `dump` wrote; unknown fields are left out, missing ones take their default."""
         fields = json.loads(text) if text else {}
-        return cls(**{name: fields[name] for name in cls.__slots__ if name in fields})
+        layers = tuple(tuple(layer) for layer in fields.pop("layers", ()))
+        return cls(layers=layers, **{name: fields[name] for name in cls.__slots__ if name in fields})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use memmap2::Mmap;
 use pyo3::exceptions::{PyKeyError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyList, PyString, PyTuple};
+use pyo3::types::{PyBytes, PyDict, PyList, PyString, PyTuple};
 
 use super::decision::{Context, Decision, kind, verdict_name};
 use super::errors;
@@ -26,7 +26,42 @@ thread_local! {
 /// Name, serial, whether it allows, metadata.
 type Listed = (String, u64, bool, String);
 type WithRun<'py> = (String, u64, bool, String, Bound<'py, NodeRun>);
-type WithPaths = (String, u64, bool, String, Vec<Vec<PathBuf>>);
+type WithSegments<'py> = (String, u64, bool, String, Vec<Vec<SegmentSource<'py>>>);
+
+/// A segment in memory, or the file that holds it.
+#[derive(FromPyObject)]
+enum SegmentSource<'py> {
+    Bytes(Bound<'py, PyBytes>),
+    File(PathBuf),
+}
+
+/// A segment's bytes, wherever they are.
+enum SegmentBytes<'a> {
+    Memory(&'a [u8]),
+    Mapped(Mmap),
+}
+
+impl SegmentSource<'_> {
+    fn open(&self) -> Result<SegmentBytes<'_>, TableError> {
+        match self {
+            Self::Bytes(bytes) => Ok(SegmentBytes::Memory(bytes.as_bytes())),
+            Self::File(path) => map(path).map(SegmentBytes::Mapped),
+        }
+    }
+}
+
+fn views<'a>(layers: &'a [Vec<SegmentBytes<'a>>]) -> Vec<Vec<&'a [u8]>> {
+    layers.iter().map(|layer| layer.iter().map(SegmentBytes::get).collect()).collect()
+}
+
+impl SegmentBytes<'_> {
+    fn get(&self) -> &[u8] {
+        match self {
+            Self::Memory(bytes) => bytes,
+            Self::Mapped(map) => map,
+        }
+    }
+}
 
 fn raise(py: Python<'_>, error: TableError) -> PyErr {
     match error {
@@ -61,21 +96,18 @@ impl Table {
     }
 
     #[staticmethod]
-    fn merge(py: Python<'_>, lists: Vec<WithPaths>, lookup_key: &[u8]) -> PyResult<Self> {
+    fn merge(py: Python<'_>, lists: Vec<WithSegments<'_>>, lookup_key: &[u8]) -> PyResult<Self> {
         let key = self::lookup_key(lookup_key)?;
+        let mut infos = Vec::with_capacity(lists.len());
+        let mut sources: Vec<Vec<Vec<SegmentBytes<'_>>>> = Vec::with_capacity(lists.len());
+        for (name, serial, allow, metadata, layers) in &lists {
+            infos.push(ListInfo { name: name.clone(), serial: *serial, allow: *allow, metadata: metadata.clone() });
+            let opened =
+                layers.iter().map(|layer| layer.iter().map(SegmentSource::open).collect()).collect::<Result<_, _>>();
+            sources.push(opened.map_err(|error| raise(py, error))?);
+        }
         let merged = py.detach(|| {
-            let mut infos = Vec::with_capacity(lists.len());
-            let mut maps = Vec::with_capacity(lists.len());
-            for (name, serial, allow, metadata, layers) in lists {
-                infos.push(ListInfo { name, serial, allow, metadata });
-                let layers: Result<Vec<Vec<Mmap>>, TableError> =
-                    layers.iter().map(|layer| layer.iter().map(|path| map(path)).collect()).collect();
-                maps.push(layers?);
-            }
-            let bytes: Vec<Vec<Vec<&[u8]>>> = maps
-                .iter()
-                .map(|list| list.iter().map(|layer| layer.iter().map(|map| &**map).collect()).collect())
-                .collect();
+            let bytes: Vec<_> = sources.iter().map(|layers| views(layers)).collect();
             merge(infos, &bytes, &key)
         });
         merged.map(|table| Self(Arc::new(table))).map_err(|error| raise(py, error))

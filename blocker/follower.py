@@ -1,0 +1,309 @@
+"""The follower: keeps one immutable matcher in step with the store, and never waits for it to answer.
+
+A cycle reads the heads, fetches the segments that are new, merges all lists into a new table in a thread with the GIL
+released, and swaps one reference. What can go wrong leaves the last good matcher in place:
+
+- Redis is away: the matcher stays, the status says so, and the follower tries again by itself.
+- One list cannot be read (a blob is gone or damaged): that list stays at its old serial, the others move on.
+- The store was emptied or went back (another epoch, a lower serial, another digest): the manifests are read anew. A
+  list that is simply missing is kept; only a retired one leaves.
+- The disk is full: the new matcher is enforced from memory; only the next start is slower.
+
+Commits wake it at once; `poll_seconds` bounds the wait if a wake-up is lost.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Literal
+
+import structlog
+
+from blocker import _native
+from blocker.errors import BlockerError, FormatError, StoreError, StoreUnavailable
+from blocker.matcher import ListMetadata, Matcher, TableList, table_lists
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterable, Mapping
+    from pathlib import Path
+
+    from blocker.matcher import Policy
+    from blocker.snapshot import Snapshot
+    from blocker.store.manifest import Head, Manifest
+    from blocker.store.redis import Store
+
+log = structlog.get_logger(__name__)
+
+#: Waits after failures, in seconds: soon at first, since most outages are restarts, then rarely.
+FIRST_RETRY_SECONDS = 0.1
+LAST_RETRY_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FollowerStatus:
+    """What a node knows of itself and its store.
+
+    Attributes:
+        store_up: Whether the last cycle reached Redis.
+        lag_seconds: 0 while everything in the store is enforced; else the time since it last was.
+        epoch: The store's identity, None before it was first read.
+        last_sync: When everything in the store was last enforced, Unix seconds.
+        checked: List to the time its source was last found good, Unix seconds.
+        source: Where the matcher is from.
+        detail: What keeps the node from being in step; empty if nothing.
+    """
+
+    store_up: bool = False
+    lag_seconds: float = 0.0
+    epoch: str | None = None
+    last_sync: float | None = None
+    checked: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
+    source: Literal["store", "snapshot", "none"] = "none"
+    detail: str = ""
+
+
+class Follower:
+    """Owns the matcher of a process. All methods belong to one event loop.
+
+    Args:
+        connect: Opens the store; called again after each failure.
+        snapshot: The copy on disk.
+        lookup_key: The deployment's.
+        policies: Policies of the matchers to make.
+        poll_seconds: Longest time between two looks at the heads.
+        persist: Whether this process writes the copy on disk; a short-lived reader beside a node must not.
+        clock: Unix time.
+    """
+
+    def __init__(
+        self,
+        connect: Callable[[], Awaitable[Store]],
+        snapshot: Snapshot,
+        lookup_key: bytes,
+        *,
+        policies: Iterable[Policy] = (),
+        poll_seconds: float = 5.0,
+        persist: bool = True,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._connect = connect
+        self._snapshot = snapshot
+        self._lookup_key = lookup_key
+        self._policies = tuple(policies)
+        self._poll_seconds = poll_seconds
+        self._persistent = persist
+        self._clock = clock
+        self._matcher: Matcher | None = None
+        self._lists: dict[str, TableList] = {}
+        self._retired: set[Head] = set()
+        self._unwritten: dict[str, bytes] = {}
+        self._unsaved = False
+        self._status = FollowerStatus()
+        self._started = clock()
+        self._store: Store | None = None
+        self._stopping = asyncio.Event()
+
+    @property
+    def matcher(self) -> Matcher | None:
+        """The matcher to decide with; None until there is a first one. Read it once per decision."""
+        return self._matcher
+
+    @property
+    def status(self) -> FollowerStatus:
+        """The present state."""
+        status = self._status
+        if status.store_up and not status.detail:
+            return status
+        return replace(status, lag_seconds=max(0.0, self._clock() - (status.last_sync or self._started)))
+
+    async def load_snapshot(self) -> None:
+        """Enforce what the node enforced last, if a usable copy is on disk. A damaged one is reported and left out."""
+        try:
+            table = await asyncio.to_thread(self._snapshot.load)
+            if table is not None:
+                lists = {entry.name: entry for entry in table_lists(table)}
+                await self._swap(Matcher.of(table, self._policies), lists)
+                self._status = replace(self._status, source="snapshot", detail="not yet compared with the store")
+        except (FormatError, OSError, ValueError, TypeError) as error:
+            detail = str(error) if isinstance(error, FormatError) else f"snapshot: {type(error).__name__}"
+            self._status = replace(self._status, detail=detail)
+            log.warning("snapshot left out", detail=detail)
+
+    async def run(self) -> None:
+        """Follow the store until `stop`."""
+        retry = FIRST_RETRY_SECONDS
+        while not self._stopping.is_set():
+            try:
+                if self._store is None:
+                    self._store = await self._connect()
+                after = await self._store.last_commit()
+                await self.sync(self._store)
+                retry = FIRST_RETRY_SECONDS
+                await self._store.wait_for_commit(after, self._poll_seconds)
+            except BlockerError as error:
+                if self._stopping.is_set():
+                    break
+                await self._lost(error)
+                await self._pause(retry)
+                retry = min(retry * 2, LAST_RETRY_SECONDS)
+        if self._store is not None:
+            await self._store.close()
+
+    async def stop(self) -> None:
+        """Let `run` end soon; what it waits for is let go."""
+        self._stopping.set()
+        if self._store is not None:
+            await self._store.close()
+
+    async def sync(self, store: Store) -> None:
+        """One cycle: enforce what the store has now.
+
+        Raises:
+            StoreUnavailable: Redis cannot be used; the matcher stays.
+            BlockerError: The store is not usable at all (another schema, another key); the matcher stays.
+        """
+        epoch = await store.epoch()
+        heads = await store.heads()
+        checked = await store.checked()
+        problems: list[str] = []
+        wanted = dict(self._lists)
+        for name, head in heads.items():
+            known = wanted.get(name)
+            if head in self._retired or (known and _place(known) == (epoch, head.serial, head.digest)):
+                continue
+            try:
+                manifest = await store.manifest(name, head.serial)
+                if manifest.retired:
+                    self._retired.add(head)
+                    wanted.pop(name, None)
+                    continue
+                await self._fetch(store, manifest)
+                wanted[name] = _listed(manifest)
+            except StoreUnavailable:
+                raise
+            except (StoreError, FormatError) as error:
+                problems.append(f"list {name}: {error}")
+        problems += [f"list {name} left the store; its last serial stays" for name in sorted(wanted.keys() - heads)]
+        # Without any list there is nothing to decide with yet; a node that has none says so instead of allowing all.
+        if wanted != self._lists or (wanted and self._matcher is None):
+            problems += await self._enforce(wanted)
+        await self._persist()
+        self._synced(epoch, checked, problems)
+
+    def _synced(self, epoch: str, checked: Mapping[str, float], problems: list[str]) -> None:
+        detail = "; ".join(problems)
+        if detail and detail != self._status.detail:
+            log.warning("not in step with the store", detail=detail)
+        elif self._status.source != "store" or (self._status.detail and not detail):
+            log.info("in step with the store", lists=len(self._lists))
+        self._status = FollowerStatus(
+            store_up=True,
+            epoch=epoch,
+            last_sync=self._status.last_sync if problems else self._clock(),
+            checked=MappingProxyType(dict(checked)),
+            source="none" if self._matcher is None else "store",
+            detail=detail,
+        )
+
+    async def _fetch(self, store: Store, manifest: Manifest) -> None:
+        for name in manifest.segments:
+            if name in self._unwritten or await asyncio.to_thread(self._snapshot.segment, name) is not None:
+                continue
+            data = await store.get_blob("segment", name)
+            if not self._persistent:
+                self._unwritten[name] = data
+                continue
+            try:
+                await asyncio.to_thread(self._snapshot.add_segment, name, data)
+            except OSError as error:
+                # A full disk must not keep a list from being enforced.
+                log.warning("segment kept in memory only", error=type(error).__name__)
+                self._unwritten[name] = data
+
+    async def _enforce(self, wanted: dict[str, TableList]) -> list[str]:
+        """Build and swap; what is wrong, if it could not be."""
+        if len(wanted) > _native.MAX_LISTS:
+            return [f"{len(wanted)} lists, at most {_native.MAX_LISTS}; retire some"]
+        lists = {name: wanted[name] for name in sorted(wanted)}
+        try:
+            matcher = await asyncio.to_thread(self._build, lists)
+        except (FormatError, OSError) as error:
+            # A segment on this disk may be the damaged one: the next cycle fetches all of them again.
+            await asyncio.to_thread(self._snapshot.keep_segments, ())
+            self._unwritten.clear()
+            self._lists = {
+                name: replace(entry, metadata=replace(entry.metadata, epoch="")) for name, entry in self._lists.items()
+            }
+            return [str(error) if isinstance(error, FormatError) else f"segments: {type(error).__name__}"]
+        await self._swap(matcher, lists)
+        self._unsaved = True
+        serials = {name: entry.serial for name, entry in lists.items()}
+        log.info("enforced", serials=serials, nodes=len(matcher.table), bytes=matcher.table.bytes)
+        return []
+
+    def _build(self, lists: Mapping[str, TableList]) -> Matcher:
+        def source(name: str) -> bytes | Path:
+            return self._unwritten.get(name) or self._snapshot.segment(name) or b""
+
+        merged = [
+            (entry.name, entry.serial, entry.allow, entry.metadata.dump(),
+             [[source(name) for name in layer] for layer in entry.metadata.layers])
+            for entry in lists.values()
+        ]  # fmt: skip
+        return Matcher.of(_native.Table.merge(merged, self._lookup_key), self._policies)
+
+    async def _swap(self, matcher: Matcher, lists: dict[str, TableList]) -> None:
+        old = [self._matcher]
+        self._matcher, self._lists = matcher, lists
+        # Giving back tens of megabytes takes milliseconds: not on the loop.
+        await asyncio.to_thread(old.clear)
+
+    async def _persist(self) -> None:
+        """Bring the disk up to what is enforced; a disk that cannot take it now is tried again next cycle."""
+        matcher = self._matcher
+        if matcher is None or not self._persistent or not (self._unsaved or self._unwritten):
+            return
+        names = {name for entry in self._lists.values() for layer in entry.metadata.layers for name in layer}
+        try:
+            for name in [name for name in self._unwritten if name in names]:
+                await asyncio.to_thread(self._snapshot.add_segment, name, self._unwritten[name])
+            self._unwritten.clear()
+            await asyncio.to_thread(self._snapshot.save, matcher.table)
+            await asyncio.to_thread(self._snapshot.keep_segments, names)
+            self._unsaved = False
+        except OSError as error:
+            log.warning("snapshot not written; a restart would start from the older one", error=type(error).__name__)
+
+    async def _lost(self, error: BlockerError) -> None:
+        if self._status.store_up or self._status.detail != str(error):
+            log.warning("store not usable, the last good lists stay enforced", detail=str(error))
+        self._status = replace(self._status, store_up=False, detail=str(error))
+        store, self._store = self._store, None
+        if store is not None:
+            await store.close()
+
+    async def _pause(self, seconds: float) -> None:
+        try:
+            async with asyncio.timeout(seconds):
+                await self._stopping.wait()
+        except TimeoutError:
+            return
+
+
+def _place(entry: TableList) -> tuple[str, int, str]:
+    return entry.metadata.epoch, entry.serial, entry.metadata.digest
+
+
+def _listed(manifest: Manifest) -> TableList:
+    metadata = ListMetadata(
+        entries=manifest.entries,
+        mode=manifest.mode,
+        digest=manifest.digest,
+        epoch=manifest.epoch,
+        created=manifest.created,
+        layers=tuple(layer.segments for layer in manifest.layers),
+    )
+    return TableList(name=manifest.list, serial=manifest.serial, allow=manifest.action == "allow", metadata=metadata)
