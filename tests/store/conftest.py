@@ -1,0 +1,41 @@
+"""Servers and stores for these tests. A test gets a deployment of its own on a server that many tests share."""
+
+from __future__ import annotations
+
+import secrets
+from typing import TYPE_CHECKING
+
+import pytest
+
+from blocker.store.redis import Store
+from tests.redis_server import RedisServer, server_binaries
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+    from pathlib import Path
+
+
+@pytest.fixture(scope="session", params=list(server_binaries()))
+def binary(request: pytest.FixtureRequest) -> Path:
+    """Each Redis server of this machine in turn."""
+    return server_binaries()[request.param]
+
+
+@pytest.fixture(scope="session")
+def server(binary: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    """A running server; tests on it must leave it running and as it was."""
+    with RedisServer(tmp_path_factory.mktemp("redis"), binary=binary) as running:
+        yield running
+
+
+@pytest.fixture
+def deployment() -> str:
+    """A deployment that no other test uses."""
+    return f"t{secrets.token_hex(8)}"
+
+
+@pytest.fixture
+async def store(server: RedisServer, deployment: str) -> AsyncIterator[Store]:
+    """An empty store."""
+    async with await Store.open(server.url, deployment) as opened:
+        yield opened
