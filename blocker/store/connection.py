@@ -31,7 +31,7 @@ from blocker.store.faults import translated
 from blocker.store.url import bad_url, parse_url
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Sequence
+    from collections.abc import Awaitable, Callable, Sequence
 
     from blocker.store.url import RedisTarget
 
@@ -143,19 +143,19 @@ class Session:
 
     async def command(self, what: str, *words: str | bytes | float) -> Any:  # noqa: ANN401 - Redis' own types
         """Send one command. `what` names the operation in errors."""
-        return await self._finish(what, self.client.execute_command(*words))
+        return await self._finish(what, lambda: self.client.execute_command(*words))
 
     async def script(self, what: str, script: Script, keys: Sequence[str], *arguments: str | bytes | int) -> Any:  # noqa: ANN401
         """Run a script. All of its keys are named, as Cluster needs."""
-        return await self._finish(what, self._evaluate(script, keys, arguments))
+        return await self._finish(what, lambda: self._evaluate(script, keys, arguments))
 
     async def transaction(self, what: str, commands: Sequence[tuple[str | bytes | float, ...]]) -> None:
         """Run commands in one MULTI/EXEC: all of them or none, nothing in between."""
-        await self._finish(what, self._transact(commands))
+        await self._finish(what, lambda: self._transact(commands))
 
     async def info(self, what: str, key: str) -> dict[str, Any]:
         """INFO of the server that holds a key."""
-        return await self._finish(what, self._info(key))
+        return await self._finish(what, lambda: self._info(key))
 
     async def abort(self) -> None:
         """Cancel the commands under way and close the connections: safe, since none of them is used again."""
@@ -170,7 +170,7 @@ class Session:
         with contextlib.suppress(RedisError, OSError):
             await self.client.aclose()
 
-    async def _finish(self, what: str, command: Coroutine[Any, Any, _T]) -> _T:
+    async def _finish(self, what: str, command: Callable[[], Awaitable[_T]]) -> _T:
         with translated(what):
             task = asyncio.create_task(self._careful(command))
             self._tasks.add(task)
@@ -185,9 +185,9 @@ class Session:
         if not task.cancelled():
             task.exception()  # seen, in case nobody waits any more
 
-    async def _careful(self, command: Coroutine[Any, Any, _T]) -> _T:
+    async def _careful(self, command: Callable[[], Awaitable[_T]]) -> _T:
         try:
-            return await command
+            return await command()
         except ResponseError as error:
             demoted = isinstance(error, ReadOnlyError) or "READONLY" in str(error)
             if demoted and isinstance(self.client, Redis):

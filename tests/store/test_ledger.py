@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+import asyncio
+import random
+from typing import TYPE_CHECKING
+
+import pytest
+
+from blocker.errors import StoreError
+from blocker.store.keys import Keys
+from blocker.store.ledger import BOOTS_KEPT
+
+if TYPE_CHECKING:
+    from blocker.store.redis import Store
+    from tests.redis_server import RedisServer
+
+
+async def test_checks_are_kept_per_list(store: Store) -> None:
+    await store.set_checked("one", 1_700_000_000.25)
+    await store.set_checked("two", 5)
+    await store.set_checked("one", 1_600_000_000.5)  # a clock that was wrong can be put right
+    assert await store.checked() == {"one": 1_600_000_000.5, "two": 5.0}
+    with pytest.raises(StoreError, match="list name"):
+        await store.set_checked("No List", 1)
+
+
+async def test_a_sources_state_is_replaced_whole(store: Store) -> None:
+    await store.set_source_state("test", {"etag": '"ä"', "modified": "x"})
+    await store.set_source_state("test", {"etag": "new"})
+    assert await store.source_state("test") == {"etag": "new"}
+    await store.set_source_state("test", {})
+    assert await store.source_state("test") == {}
+
+
+async def test_a_flush_counts_once_however_often_it_is_sent(store: Store) -> None:
+    for _ in range(3):
+        await store.flush_hits("node", "boot", 1, {"a": 2, "b": 1})
+    await store.flush_hits("node", "boot", 2, {"a": 5})
+    await store.flush_hits("node", "boot", 1, {"a": 2, "b": 1})
+    assert await store.load_hits("node") == {"a": 7, "b": 1}
+
+
+async def test_each_boot_counts_by_itself_whatever_it_is_called(store: Store) -> None:
+    await store.flush_hits("node", "zz", 7, {"a": 1})
+    await store.flush_hits("node", "aa", 1, {"a": 10})
+    await store.flush_hits("node", "zz", 7, {"a": 1})  # late, from before the restart
+    await store.flush_hits("node", "zz", 8, {"a": 100})
+    await store.flush_hits("node", "aa", 1, {"a": 10})
+    assert await store.load_hits("node") == {"a": 111}
+
+
+async def test_nodes_are_apart_and_known(store: Store) -> None:
+    await store.flush_hits("two", "boot", 1, {"a": 1})
+    await store.flush_hits("one", "boot", 1, {"a": 2})
+    await store.flush_hits("none", "boot", 1, {})
+    assert await store.load_hits("one") == {"a": 2}
+    assert await store.load_hits("two") == {"a": 1}
+    assert await store.hit_nodes() == ["one", "two"]
+
+
+async def test_only_the_newest_boots_are_remembered(server: RedisServer, store: Store, deployment: str) -> None:
+    order = [f"{number:x}" for number in range(3 * BOOTS_KEPT)]
+    random.Random(5).shuffle(order)  # names tell nothing of the order  # noqa: S311
+    for boot in order:
+        for sequence in (1, 2):
+            await store.flush_hits("node", boot, sequence, {"a": 1})
+    kept = server.command("HKEYS", Keys(deployment).hits_sequence("node")).split(b"\r\n")[2::2]
+    assert {boot.decode() for boot in kept} == set(order[-BOOTS_KEPT:])
+    for boot in order[-BOOTS_KEPT:]:
+        await store.flush_hits("node", boot, 2, {"a": 1})
+    assert await store.load_hits("node") == {"a": 2 * len(order)}
+
+
+async def test_a_first_flush_of_every_cell_is_one_step(store: Store) -> None:
+    cells = {f"list{number % 64}:{number // 64}": number for number in range(64 * 168)}
+    await store.flush_hits("node", "boot", 1, cells)
+    assert await store.load_hits("node") == cells
+
+
+async def test_flushes_at_once_all_count(store: Store) -> None:
+    flushes = [(f"boot{boot}", sequence) for boot in range(5) for sequence in (1, 1, 1)]
+    await asyncio.gather(*(store.flush_hits("node", boot, sequence, {"a": 1}) for boot, sequence in flushes))
+    assert await store.load_hits("node") == {"a": 5}
