@@ -1,6 +1,7 @@
 """The one settings model: `blocker.toml`, overridden by `BLOCKER_…` environment variables, frozen once read.
 
-Everything is validated here, before any socket opens. Nested fields are written `BLOCKER_HTTP__PORT` in the environment.
+Everything is validated here, before any socket opens. In the environment nested fields are written
+`BLOCKER_HTTP__PORT`, and fields that are lists or tables hold JSON.
 """
 
 from __future__ import annotations
@@ -11,10 +12,11 @@ import tomllib
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+from pydantic_settings.exceptions import SettingsError as UnreadableSource
 
 from blocker.errors import SettingsError
 from blocker.rules import Verdict
@@ -48,7 +50,10 @@ class _Frozen(BaseModel):
 class HttpSettings(_Frozen):
     """Where the control plane listens."""
 
-    host: str = Field("127.0.0.1", description="Address to listen on. Default 127.0.0.1: only this machine.")
+    host: str = Field(
+        "127.0.0.1", min_length=1, max_length=255,
+        description="Address to listen on. Default 127.0.0.1: only this machine.",
+    )
     port: Port = Field(8080, description="TCP port, 0 to 65535; 0 takes a free one. Default 8080.")
     max_batch: int = Field(
         10_000, ge=1, le=100_000, description="URLs in one POST /v1/check, 1 to 100 000. Default 10 000."
@@ -71,7 +76,7 @@ class HitSettings(_Frozen):
 class PolicySettings(_Frozen):
     """A named choice of lists for one customer or listener."""
 
-    lists: dict[str, Mode | None] = Field(
+    lists: dict[Name, Mode | None] = Field(
         default_factory=dict,
         description="List name to mode (enforce, shadow; left out: the list's own). Order decides which list is named "
         "when several block equally. Empty: every list in its own mode. At most 64.",
@@ -86,8 +91,8 @@ class StopPageSettings(_Frozen):
 
     operator: str = Field("this internet provider", max_length=200, description="Who stops the access. Free text.")
     operator_url: str = Field(
-        "https://operator.example/", max_length=500, pattern=r"^https?://[^\s<>\"]+$",
-        description="Address in `Link: …; rel=\"blocked-by\"` (RFC 7725 section 4).",
+        "https://operator.example/", max_length=500, pattern=r"^https?://[!#-;=?-~]+$",
+        description="Address in `Link: …; rel=\"blocked-by\"` (RFC 7725 section 4). ASCII: a name in its xn-- form.",
     )
     reason: str = Field(
         "The address is on a list of pages that providers stop.", max_length=2000, description="Why. Free text."
@@ -120,7 +125,9 @@ class Settings(BaseSettings):
         description="This node's stable name, under which its hits are kept. Default: the host's name.",
     )
     roles: tuple[Role, ...] = Field(tuple(Role), min_length=1, description="Parts to run. Default all.")
-    timezone: str = Field("UTC", description="IANA zone whose hours and weekdays hits are counted in. Default UTC.")
+    timezone: str = Field(
+        "UTC", validate_default=True, description="IANA zone whose hours and weekdays hits are counted in. Default UTC."
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level logged.")
     log_format: Literal["console", "json"] = Field("console", description="One line a record, for people or machines.")
     poll_seconds: float = Field(
@@ -149,16 +156,31 @@ class Settings(BaseSettings):
         try:
             ZoneInfo(value)
         except (ZoneInfoNotFoundError, ValueError, OSError):
-            raise ValueError("is no IANA time zone, such as Europe/Stockholm") from None
+            reason = "is no IANA time zone, such as Europe/Stockholm"
+            if not available_timezones():
+                reason = "cannot be looked up: this machine has no time zone data; install tzdata"
+            raise ValueError(reason) from None
         return value
 
     @field_validator("policies")
     @classmethod
     def _few_lists(cls, value: dict[str, PolicySettings]) -> dict[str, PolicySettings]:
         for name, policy in value.items():
-            if len(policy.lists) > 64:  # noqa: PLR2004 - one bit of a 64-bit mask for each list
+            if len(policy.lists) > 64:
                 raise ValueError(f"policy {name} has {len(policy.lists)} lists; at most 64")
         return value
+
+    @property
+    def zone(self) -> ZoneInfo:
+        """The time zone itself."""
+        return ZoneInfo(self.timezone)
+
+    @property
+    def shadow_lists(self) -> frozenset[str]:
+        """Lists that some policy has in shadow mode."""
+        return frozenset(
+            name for policy in self.policies.values() for name, mode in policy.lists.items() if mode is Mode.SHADOW
+        )
 
     @classmethod
     def settings_customise_sources(
@@ -166,14 +188,14 @@ class Settings(BaseSettings):
         settings_cls: type[BaseSettings],
         init_settings: PydanticBaseSettingsSource,
         env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - pydantic-settings' own signature
-        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - as above
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Arguments win over the environment, the environment over the file."""
         return (init_settings, env_settings, TomlConfigSettingsSource(settings_cls, toml_file=cls._toml))
 
 
-def load(path: Path | None = None, **overrides: Any) -> Settings:  # noqa: ANN401 - any field's own type
+def load(path: Path | None = None, **overrides: Any) -> Settings:
     """Read the configuration.
 
     Args:
@@ -195,11 +217,15 @@ def load(path: Path | None = None, **overrides: Any) -> Settings:  # noqa: ANN40
         return source(**{key: value for key, value in overrides.items() if value is not None})
     except tomllib.TOMLDecodeError as error:
         raise SettingsError(f"{toml}: no TOML: {error}") from None
+    except UnreadableSource as error:
+        # Names the field and its source, not the value.
+        raise SettingsError(f"{error}; in the environment, lists and tables are written as JSON") from None
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsError(f"{toml}: cannot be read: {type(error).__name__}") from None
     except ValidationError as error:
         # The values themselves stay out of the text: a Redis URL holds a password.
         faults = "; ".join(
-            f"{'.'.join(str(part) for part in fault['loc'])}: {fault['msg']}" for fault in error.errors(include_input=False)
+            f"{'.'.join(map(str, fault['loc']))}: {fault['msg'].removeprefix('Value error, ')}"
+            for fault in error.errors(include_input=False)
         )
         raise SettingsError(f"configuration ({toml or 'environment'}): {faults}") from None
