@@ -80,7 +80,8 @@ class Follower(Protocol):
 class VerdictEngine:
     """Decides for every gateway.
 
-    Cost: 0.4 µs a call beyond the decision itself, 0.1 µs an URL in `check_many`.
+    Cost: about 0.6 µs a call beyond the decision itself, half of it for timer and histogram; 0.2 µs for each URL of
+    `check_many`.
 
     Args:
         follower: Whose matcher decides.
@@ -110,14 +111,28 @@ class VerdictEngine:
         matcher = self._follower.matcher
         if matcher is None:
             raise NotReady(_NOT_READY)
-        return self._timed(matcher, matcher.decide, url, policy, gateway)
+        timer = self._timer
+        started = timer()
+        try:
+            decision = matcher.decide(url, policy)
+        except KeyError:
+            raise _unknown(matcher) from None
+        self._note(decision, timer() - started, self.meters[gateway])
+        return decision
 
     def check_host(self, host: str | bytes, policy: str = "default", gateway: str = "control") -> Decision:
         """Decide a whole host, as a resolver must; arguments and errors are those of `check`."""
         matcher = self._follower.matcher
         if matcher is None:
             raise NotReady(_NOT_READY)
-        return self._timed(matcher, matcher.decide_host, host, policy, gateway)
+        timer = self._timer
+        started = timer()
+        try:
+            decision = matcher.decide_host(host, policy)
+        except KeyError:
+            raise _unknown(matcher) from None
+        self._note(decision, timer() - started, self.meters[gateway])
+        return decision
 
     def check_many(
         self,
@@ -160,21 +175,7 @@ class VerdictEngine:
             raise NotReady(_NOT_READY)
         return matcher
 
-    def _timed(
-        self,
-        matcher: Matcher,
-        decide: Callable[[str | bytes, str], Decision],
-        text: str | bytes,
-        policy: str,
-        gateway: str,
-    ) -> Decision:
-        started = self._timer()
-        try:
-            decision = decide(text, policy)
-        except KeyError:
-            raise _unknown(matcher) from None
-        elapsed = self._timer() - started
-        meter = self.meters[gateway]
+    def _note(self, decision: Decision, elapsed: int, meter: Meter) -> None:
         verdict = decision.verdict
         if verdict is _BLOCK:
             meter.blocks += 1
@@ -190,7 +191,6 @@ class VerdictEngine:
                 self._hits.count(decision)
         if decision.invalid:
             meter.invalid += 1
-        return decision
 
     def _count_many(self, decisions: list[Decision], elapsed: int, meter: Meter) -> None:
         if not decisions:

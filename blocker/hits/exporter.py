@@ -121,9 +121,10 @@ class Exporter:
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.registry = CollectorRegistry(auto_describe=False)
-        self._hits = _Hits(hits, follower, frozenset(shadow_lists))
+        lists = _Lists(follower)
+        self._hits = _Hits(hits, lists, frozenset(shadow_lists))
         self._node = CollectorRegistry(auto_describe=False)
-        node = _Node(meters, follower, clock)
+        node = _Node(meters, follower, lists, clock)
         self._node.register(node)
         self.registry.register(node)
         self.registry.register(self._hits)
@@ -131,18 +132,40 @@ class Exporter:
     def render(self) -> bytes:
         """The metrics as text; equal to what `registry` collects, but faster.
 
-        Cost at 64 lists: about 1 ms; once after the end of an hour some 10 µs more for each list that hit.
+        Cost at 64 lists: about 1.5 ms; once after the end of an hour 0.1 ms more for each list that hit.
         """
         return generate_latest(self._node) + self._hits.render()
+
+
+class _Lists:
+    """The enforced lists, read anew only when they changed; holds no matcher, whose memory would stay taken."""
+
+    def __init__(self, follower: Followed) -> None:
+        self._follower = follower
+        self._raw: object = None
+        self._entries: tuple[TableList, ...] = ()
+
+    def enforced(self) -> tuple[TableList, ...]:
+        """The lists; the same object as long as they are the same."""
+        matcher = self._follower.matcher
+        raw = matcher.table.lists if matcher else ()
+        if matcher is None:
+            self._entries = ()
+        elif raw != self._raw:
+            self._entries = table_lists(matcher.table)
+        self._raw = raw
+        return self._entries
 
 
 class _Node(Collector):
     """Everything but hits: small, and different at each scrape."""
 
-    def __init__(self, meters: Meters, follower: Followed, clock: Callable[[], float]) -> None:
+    def __init__(self, meters: Meters, follower: Followed, lists: _Lists, clock: Callable[[], float]) -> None:
         self._meters = meters
         self._follower = follower
+        self._enforced = lists.enforced
         self._clock = clock
+        self._version = version("blocker")
 
     def collect(self) -> Iterator[Metric]:
         yield from self._decisions()
@@ -155,7 +178,7 @@ class _Node(Collector):
             "blocker_follower_lag_seconds", "How far the matcher is behind the store.", value=status.lag_seconds
         )
         build = GaugeMetricFamily("blocker_build_info", "The running version; always 1.", labels=["version"])
-        build.add_metric([version("blocker")], 1)
+        build.add_metric([self._version], 1)
         yield build
 
     def _decisions(self) -> Iterator[Metric]:
@@ -184,9 +207,8 @@ class _Node(Collector):
         age = GaugeMetricFamily(
             "blocker_list_age_seconds", "Seconds since the list's source was last found good.", labels=["list"]
         )
-        matcher = self._follower.matcher
         checked, now = self._follower.status.checked, self._clock()
-        for entry in table_lists(matcher.table) if matcher else ():
+        for entry in self._enforced():
             serial.add_metric([entry.name], entry.serial)
             entries.add_metric([entry.name], entry.metadata.entries)
             seconds = age_seconds(entry, checked, now)
@@ -198,13 +220,15 @@ class _Node(Collector):
 class _Hits(Collector):
     """Released hits: up to 168 samples for each of 64 lists, and as many of shadow lists, which change once an hour."""
 
-    def __init__(self, hits: ReleasedHits, follower: Followed, shadow_lists: frozenset[str]) -> None:
+    def __init__(self, hits: ReleasedHits, lists: _Lists, shadow_lists: frozenset[str]) -> None:
         self._hits = hits
-        self._follower = follower
+        self._enforced = lists.enforced
         self._shadow_lists = shadow_lists
         self._texts: dict[Series, tuple[tuple[int, ...], bytes]] = {}
+        self._kept: tuple[object, object, bytes] = (self, self, b"")  # what the text was made of, and the text
 
     def collect(self) -> Iterator[Metric]:
+        self._hits.tick()
         sums = self._sums()
         for name, shadow in ((HITS, False), (SHADOW_HITS, True)):
             family = CounterMetricFamily(name, _HELP[name], labels=["list", "weekday", "hour"])
@@ -215,7 +239,14 @@ class _Hits(Collector):
             yield family
 
     def render(self) -> bytes:
-        """The same as text, from pieces that are made anew only where a sum changed."""
+        """The same as text, made anew only when a sum or the lists changed, and then only in its changed pieces."""
+        self._hits.tick()
+        released, entries = self._hits.released, self._enforced()
+        if self._kept[0] is not released or self._kept[1] is not entries:
+            self._kept = (released, entries, self._joined())
+        return self._kept[2]
+
+    def _joined(self) -> bytes:
         pieces: dict[bool, list[bytes]] = {False: [], True: []}
         sums = self._sums()
         for series, hits in sums.items():
@@ -228,13 +259,11 @@ class _Hits(Collector):
         return b"".join((_head(HITS), *pieces[False], _head(SHADOW_HITS), *pieces[True]))
 
     def _sums(self) -> dict[Series, tuple[int, ...]]:
-        self._hits.tick()
         released = self._hits.released
         if released is None:
             return {}
-        matcher = self._follower.matcher
         sums: dict[Series, tuple[int, ...]] = {}
-        for entry in table_lists(matcher.table) if matcher else ():
+        for entry in self._enforced():
             if entry.allow:
                 continue  # an exception is no hit
             sums[Series(entry.name, shadow=False)] = _NO_HITS

@@ -67,7 +67,8 @@ class Ledger:
     def released(self) -> Mapping[Series, tuple[int, ...]]:
         """Released hits by series: 168 sums over all weeks, Monday 00 first.
 
-        A tuple is replaced when one of its sums changes and is the same object as long as none does.
+        Both the mapping and its tuples are replaced when a sum in them changes, and the same objects as long as none
+        does.
         """
         return self._released
 
@@ -103,5 +104,6 @@ class Ledger:
                 if more:
                     sums = changed.setdefault(series, list(self._released.get(series, _NONE)))
                     sums[slot.place] += more
-        self._released.update((series, tuple(sums)) for series, sums in changed.items())
+        if changed:
+            self._released = {**self._released, **{series: tuple(sums) for series, sums in changed.items()}}
         return bool(changed)
