@@ -166,7 +166,7 @@ class Settings(BaseSettings):
     @classmethod
     def _few_lists(cls, value: dict[str, PolicySettings]) -> dict[str, PolicySettings]:
         for name, policy in value.items():
-            if len(policy.lists) > 64:
+            if len(policy.lists) > 64:  # one bit of a 64-bit mask for each list
                 raise ValueError(f"policy {name} has {len(policy.lists)} lists; at most 64")
         return value
 
@@ -188,14 +188,14 @@ class Settings(BaseSettings):
         settings_cls: type[BaseSettings],
         init_settings: PydanticBaseSettingsSource,
         env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - pydantic-settings' own signature
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - as above
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Arguments win over the environment, the environment over the file."""
         return (init_settings, env_settings, TomlConfigSettingsSource(settings_cls, toml_file=cls._toml))
 
 
-def load(path: Path | None = None, **overrides: Any) -> Settings:
+def load(path: Path | None = None, **overrides: Any) -> Settings:  # noqa: ANN401 - any field's own type
     """Read the configuration.
 
     Args:
