@@ -18,7 +18,6 @@ SEGMENT_VERSION: Final[int]
 MAX_URL_BYTES: Final[int]
 MAX_LISTS: Final[int]
 
-
 def canonicalize(url: str | bytes, /) -> str: ...
 def surt(url: str | bytes, /) -> str: ...
 def canonical_rule(

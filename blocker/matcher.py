@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Self
+from typing import TYPE_CHECKING, Literal, Self
 
 from blocker import _native
 from blocker.errors import InvalidRule
 from blocker.rules import Kind, Rule
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
 
 ListMode = Literal["enforce", "shadow"]
 
@@ -177,11 +179,14 @@ class Matcher(_native.Matcher):
 def add_rule(rule_set: _native.RuleSet, rule: Rule) -> None:
     """Add a `Rule` with its metadata to a native rule set."""
     metadata = {
-        name: str(value)
-        for name in ("category", "added", "expires")
-        if (value := getattr(rule, name)) is not None
+        name: str(value) for name in ("category", "added", "expires") if (value := getattr(rule, name)) is not None
     }
     rule_set.add(
-        Kind(rule.kind).value, rule.host, rule.path, rule.query, rule.subdomains, rule.reference or "",
+        Kind(rule.kind).value,
+        rule.host,
+        rule.path,
+        rule.query,
+        rule.subdomains,
+        rule.reference or "",
         json.dumps(metadata, ensure_ascii=False, separators=(",", ":"), sort_keys=True) if metadata else "",
     )

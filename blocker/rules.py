@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from datetime import date
 from enum import StrEnum
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from blocker import _native
 from blocker.errors import InvalidRule
+
+if TYPE_CHECKING:
+    from datetime import date
 
 RuleFormat = Literal["url", "domain", "hosts"]
 
@@ -76,7 +78,11 @@ class Rule:
             str(self.kind), self.host, self.path, self.query, self.subdomains
         )
         for field, value in (
-            ("kind", Kind(kind)), ("host", host), ("path", path), ("query", query), ("subdomains", subdomains),
+            ("kind", Kind(kind)),
+            ("host", host),
+            ("path", path),
+            ("query", query),
+            ("subdomains", subdomains),
         ):
             object.__setattr__(self, field, value)
         if self.reference is not None:
@@ -116,8 +122,15 @@ class Rule:
             line, format, bare, trailing_slash, domain_kind or default_domain_kind(format)
         )
         return cls(
-            kind=Kind(kind), host=host, path=path, query=query, subdomains=subdomains,
-            reference=reference, category=category, added=added, expires=expires,
+            kind=Kind(kind),
+            host=host,
+            path=path,
+            query=query,
+            subdomains=subdomains,
+            reference=reference,
+            category=category,
+            added=added,
+            expires=expires,
         )
 
     def __str__(self) -> str:

@@ -167,7 +167,7 @@ impl NodeRun {
     pub fn fold(layers: &[Vec<Segment<'_>>]) -> Result<Self, SegmentError> {
         let depth = layers.iter().flatten().map(Segment::depth).max().unwrap_or(0);
         let mut run = Self { depth, ..Self::default() };
-        let mut folded = Fold::new(layers);
+        let mut folded = Fold::new(layers)?;
         while let Some(node) = folded.next_node()? {
             run.push(&node);
         }
@@ -182,8 +182,9 @@ pub struct Fold<'a> {
 
 impl<'a> Fold<'a> {
     /// Layers are oldest first.
-    pub fn new(layers: &'a [Vec<Segment<'a>>]) -> Self {
-        Self { layers: layers.iter().map(|segments| segment::Cursor::new(segments)).collect() }
+    pub fn new(layers: &'a [Vec<Segment<'a>>]) -> Result<Self, SegmentError> {
+        let layers = layers.iter().map(|segments| segment::Cursor::new(segments)).collect::<Result<_, _>>()?;
+        Ok(Self { layers })
     }
 
     /// The next node by id.

@@ -18,6 +18,7 @@
 use std::fmt;
 use std::ops::Range;
 
+use memmap2::{Mmap, UncheckedAdvice};
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::node::{LookupKey, NodeId};
@@ -109,8 +110,13 @@ pub fn encode(run: &NodeRun, part: Range<usize>, key: &LookupKey) -> Vec<u8> {
     out
 }
 
-/// A checked segment over borrowed bytes.
+/// A segment over borrowed bytes: its header is checked when it is opened, its checksum when it is first read.
+///
+/// A long list has many segments; reading each when its turn comes, and letting go of a mapped one afterwards, keeps
+/// one of them in memory and not all.
 pub struct Segment<'a> {
+    bytes: &'a [u8],
+    map: Option<&'a Mmap>,
     ids: &'a [u8],
     flags: &'a [u8],
     references: &'a [u8],
@@ -118,7 +124,7 @@ pub struct Segment<'a> {
 }
 
 impl<'a> Segment<'a> {
-    /// Checks everything but the order of ids, which the checksum vouches for. Cost: one pass of XXH3.
+    /// Reads the header; `verify` reads the rest. The order of ids is vouched for by the checksum.
     pub fn open(bytes: &'a [u8], key: &LookupKey) -> Result<Self, SegmentError> {
         let (header, body) = bytes.split_at_checked(HEADER).ok_or(SegmentError::Length(bytes.len(), HEADER))?;
         if &header[..8] != MAGIC {
@@ -135,15 +141,31 @@ impl<'a> Segment<'a> {
         if body.len() < least {
             return Err(SegmentError::Length(bytes.len(), least.saturating_add(HEADER)));
         }
-        if xxh3_64(&bytes[32..]) != long(24) {
-            return Err(SegmentError::Checksum);
-        }
         if header[32..48] != key.fingerprint().to_be_bytes() {
             return Err(SegmentError::Key);
         }
         let (ids, rest) = body.split_at(ids);
         let (flags, references) = rest.split_at(flags);
-        Ok(Self { ids, flags, references, depth: word(48) })
+        Ok(Self { bytes, map: None, ids, flags, references, depth: word(48) })
+    }
+
+    /// Opens a segment whose file is mapped.
+    pub fn mapped(map: &'a Mmap, key: &LookupKey) -> Result<Self, SegmentError> {
+        Self::open(map, key).map(|segment| Self { map: Some(map), ..segment })
+    }
+
+    /// Compares the checksum. Cost: one pass of XXH3.
+    pub fn verify(&self) -> Result<(), SegmentError> {
+        let stored = u64::from_le_bytes(self.bytes[24..32].try_into().expect("eight bytes"));
+        if xxh3_64(&self.bytes[32..]) == stored { Ok(()) } else { Err(SegmentError::Checksum) }
+    }
+
+    /// Gives the pages of a mapped segment back; they are read again from the file if they are touched again.
+    fn let_go(&self) {
+        if let Some(map) = self.map {
+            // SAFETY: the mapping is of a file and read-only, so that dropping its pages loses nothing.
+            _ = unsafe { map.unchecked_advise(UncheckedAdvice::DontNeed) };
+        }
     }
 
     /// Number of nodes, tombstones included.
@@ -170,11 +192,6 @@ impl<'a> Segment<'a> {
     }
 }
 
-/// Opens the segments of all layers.
-pub fn open_layers<'a>(layers: &[Vec<&'a [u8]>], key: &LookupKey) -> Result<Vec<Vec<Segment<'a>>>, SegmentError> {
-    layers.iter().map(|layer| layer.iter().map(|&bytes| Segment::open(bytes, key)).collect()).collect()
-}
-
 /// Reads the segments of one layer one node after the other.
 pub struct Cursor<'a> {
     segments: std::slice::Iter<'a, Segment<'a>>,
@@ -186,10 +203,10 @@ pub struct Cursor<'a> {
 
 impl<'a> Cursor<'a> {
     /// Segments are in order of their ids.
-    pub fn new(segments: &'a [Segment<'a>]) -> Self {
+    pub fn new(segments: &'a [Segment<'a>]) -> Result<Self, SegmentError> {
         let mut cursor = Self { segments: segments.iter(), segment: None, at: 0, references: &[], id: None };
-        cursor.settle();
-        cursor
+        cursor.settle()?;
+        Ok(cursor)
     }
 
     /// Id of the next node.
@@ -205,7 +222,7 @@ impl<'a> Cursor<'a> {
         let flags = segment.flags(self.at);
         let references = self.take_references()?;
         self.at += 1;
-        self.settle();
+        self.settle()?;
         Ok(Some(Node { id, flags, references }))
     }
 
@@ -224,15 +241,20 @@ impl<'a> Cursor<'a> {
     }
 
     /// Moves on to the segment that holds the next node.
-    fn settle(&mut self) {
+    fn settle(&mut self) -> Result<(), SegmentError> {
         while self.segment.is_none_or(|segment| self.at >= segment.len()) {
+            if let Some(done) = self.segment {
+                done.let_go();
+            }
             let Some(next) = self.segments.next() else {
                 self.id = None;
-                return;
+                return Ok(());
             };
+            next.verify()?;
             (self.segment, self.at, self.references) = (Some(next), 0, next.references);
         }
         self.id = self.segment.map(|segment| segment.id(self.at));
+        Ok(())
     }
 }
 
@@ -251,16 +273,17 @@ mod tests {
         let damaged = |at: usize| {
             let mut bytes = good.clone();
             bytes[at] ^= 0x40;
-            Segment::open(&bytes, &key).err()
+            Segment::open(&bytes, &key).and_then(|segment| segment.verify()).err()
         };
         assert_eq!(damaged(0), Some(SegmentError::Magic));
         assert_eq!(damaged(8), Some(SegmentError::Version(65)));
         assert!(matches!(damaged(16), Some(SegmentError::Length(..))));
-        for at in 24..good.len() {
+        assert_eq!(damaged(40), Some(SegmentError::Key));
+        for at in (24..32).chain(48..good.len()) {
             assert_eq!(damaged(at), Some(SegmentError::Checksum), "byte {at}");
         }
         for length in 0..good.len() {
-            assert!(Segment::open(&good[..length], &key).is_err());
+            assert!(Segment::open(&good[..length], &key).and_then(|segment| segment.verify()).is_err());
         }
         assert_eq!(Segment::open(&good, &LookupKey::new(&[2; 16])).err(), Some(SegmentError::Key));
     }

@@ -9,7 +9,8 @@ use super::text::bytes_of;
 use crate::canonical::Canonical;
 use crate::node::{KEY_BYTES, LookupKey};
 use crate::rule::{self, Format, Kind, Options, Rule, RuleError};
-use crate::{lines, ruleset, run, segment};
+use crate::segment::Segment;
+use crate::{lines, ruleset, run};
 
 /// Kind, host, path, query, subdomains.
 type Fields = (&'static str, String, Option<String>, Option<String>, bool);
@@ -306,7 +307,13 @@ impl NodeRun {
         let key = self::lookup_key(lookup_key)?;
         let layers: Vec<Vec<&[u8]>> =
             layers.iter().map(|layer| layer.iter().map(PyBytesMethods::as_bytes).collect()).collect();
-        let run = py.detach(|| run::NodeRun::fold(&segment::open_layers(&layers, &key)?));
+        let run = py.detach(|| {
+            let mut opened = Vec::with_capacity(layers.len());
+            for layer in &layers {
+                opened.push(layer.iter().map(|bytes| Segment::open(bytes, &key)).collect::<Result<_, _>>()?);
+            }
+            run::NodeRun::fold(&opened)
+        });
         run.map(|run| Self { run, key }).map_err(|error| errors::format_error(py, &error))
     }
 

@@ -15,8 +15,9 @@ use super::lists::{NodeRun, lookup_key};
 use super::text::bytes_of;
 use crate::decide::{Match, Outcome, Policy, Verdict, Walker, Watch, reference, surt_of};
 use crate::merge;
+use crate::node::LookupKey;
 use crate::run::Fold;
-use crate::segment::{Segment, open_layers};
+use crate::segment::{Segment, SegmentError};
 use crate::table::{self, ListInfo, TableError};
 
 thread_local! {
@@ -50,17 +51,12 @@ impl SegmentSource<'_> {
     }
 }
 
-fn views<'a>(layers: &'a [Vec<SegmentBytes<'a>>]) -> Vec<Vec<&'a [u8]>> {
-    layers.iter().map(|layer| layer.iter().map(SegmentBytes::get).collect()).collect()
-}
-
-impl SegmentBytes<'_> {
-    fn get(&self) -> &[u8] {
-        match self {
-            Self::Memory(bytes) => bytes,
-            Self::Mapped(map) => map,
-        }
-    }
+fn open_all<'a>(layer: &'a [SegmentBytes<'a>], key: &LookupKey) -> Result<Vec<Segment<'a>>, SegmentError> {
+    let open = |source: &'a SegmentBytes<'a>| match source {
+        SegmentBytes::Memory(bytes) => Segment::open(bytes, key),
+        SegmentBytes::Mapped(map) => Segment::mapped(map, key),
+    };
+    layer.iter().map(open).collect()
 }
 
 fn raise(py: Python<'_>, error: TableError) -> PyErr {
@@ -86,11 +82,12 @@ impl Table {
         }
         let built = py.detach(|| {
             let encoded: Vec<Vec<Vec<u8>>> = runs.iter().map(|run| run.run.segments(&run.key, usize::MAX)).collect();
-            merge(
-                infos,
-                &encoded.iter().map(|layer| vec![layer.iter().map(Vec::as_slice).collect()]).collect::<Vec<_>>(),
-                &key,
-            )
+            let mut opened = Vec::with_capacity(encoded.len());
+            for segments in &encoded {
+                let layer = segments.iter().map(|bytes| Segment::open(bytes, &key)).collect::<Result<_, _>>()?;
+                opened.push(vec![layer]);
+            }
+            merge_lists(infos, &opened, &key)
         });
         built.map(|table| Self(Arc::new(table))).map_err(|error| raise(py, error))
     }
@@ -107,8 +104,11 @@ impl Table {
             sources.push(opened.map_err(|error| raise(py, error))?);
         }
         let merged = py.detach(|| {
-            let bytes: Vec<_> = sources.iter().map(|layers| views(layers)).collect();
-            merge(infos, &bytes, &key)
+            let mut opened = Vec::with_capacity(sources.len());
+            for layers in &sources {
+                opened.push(layers.iter().map(|layer| open_all(layer, &key)).collect::<Result<_, _>>()?);
+            }
+            merge_lists(infos, &opened, &key)
         });
         merged.map(|table| Self(Arc::new(table))).map_err(|error| raise(py, error))
     }
@@ -147,16 +147,15 @@ fn map(path: &std::path::Path) -> Result<Mmap, TableError> {
     Ok(unsafe { Mmap::map(&file)? })
 }
 
-fn merge(
+fn merge_lists(
     infos: Vec<ListInfo>,
-    lists: &[Vec<Vec<&[u8]>>],
-    key: &crate::node::LookupKey,
+    lists: &[Vec<Vec<Segment<'_>>>],
+    key: &LookupKey,
 ) -> Result<table::Table, TableError> {
-    let opened = lists.iter().map(|layers| open_layers(layers, key)).collect::<Result<Vec<_>, _>>()?;
-    let segments = || opened.iter().flatten().flatten();
+    let segments = || lists.iter().flatten().flatten();
     let most = segments().map(Segment::len).sum();
     let depth = segments().map(Segment::depth).max().unwrap_or(0) as usize;
-    let folds = opened.iter().map(|layers| Fold::new(layers)).collect();
+    let folds = lists.iter().map(|layers| Fold::new(layers)).collect::<Result<_, _>>()?;
     merge::merge(infos, folds, most, depth, key)
 }
 

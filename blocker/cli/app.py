@@ -1,0 +1,71 @@
+"""The `blocker` command: global options, the commands, and errors as exit codes."""
+
+from __future__ import annotations
+
+import sys
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from blocker import log, settings
+from blocker.cli import bench, decide, doctor, lists, serve
+from blocker.cli.context import Context
+from blocker.errors import BlockerError
+
+app = typer.Typer(
+    name="blocker",
+    help="URL-blocklist resolver: answers block, inspect or allow, and never knows who asked.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("serve")(serve.serve)
+app.command("check")(decide.check)
+app.command("explain")(decide.explain)
+app.add_typer(lists.app, name="lists")
+app.command("doctor")(doctor.doctor)
+app.command("bench")(bench.bench)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"blocker {version('blocker')}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    context: typer.Context,
+    config: Annotated[
+        Path | None, typer.Option("--config", "-c", help="Configuration file. Default: blocker.toml if it is there.")
+    ] = None,
+    data_dir: Annotated[
+        Path | None, typer.Option("--data-dir", help="Directory of keys, snapshot and embedded Redis.")
+    ] = None,
+    lists_dir: Annotated[Path | None, typer.Option("--lists-dir", help="Directory of the list sources.")] = None,
+    _version: Annotated[
+        bool, typer.Option("--version", help="Show the version.", callback=_show_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Read the configuration before any command runs."""
+    context.obj = Context(settings.load(config, data_dir=data_dir, lists_dir=lists_dir))
+
+
+def main() -> None:
+    """Run the command; the program's entry point."""
+    # Until a command says otherwise only what needs somebody is shown, and never a value of an exception.
+    log.configure("warning")
+    log.catch_uncaught()
+    try:
+        app()
+    except BlockerError as error:
+        typer.secho(f"blocker: {error}", err=True, fg=typer.colors.RED if sys.stderr.isatty() else None)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(1)

@@ -1,0 +1,139 @@
+"""What every command needs: settings, keys, the store, a matcher, and one event loop to use them in."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+
+import typer
+import uvloop
+from rich.console import Console
+
+from blocker.errors import BlockerError, ServeError, StoreError
+from blocker.follower import Follower
+from blocker.matcher import Matcher, Policy
+from blocker.rules import Verdict
+from blocker.snapshot import Snapshot
+from blocker.store.embedded import EmbeddedRedis
+from blocker.store.redis import Store
+from blocker.store.sealing import Keyring
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
+    from blocker.settings import Settings
+
+_T = TypeVar("_T")
+
+Json = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
+
+
+class Context:
+    """One run of the program. Opens nothing before it is asked to."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.console = Console(highlight=False)
+        self.errors = Console(stderr=True, highlight=False)
+        self.embedded = EmbeddedRedis(settings.data_dir)
+        self._keyring: Keyring | None = None
+
+    @property
+    def keyring(self) -> Keyring:
+        """The keys in the data directory, made if there are none.
+
+        Raises:
+            KeyMaterialError: They cannot be read, made or trusted.
+        """
+        if self._keyring is None:
+            self._keyring = Keyring.load_or_create(self.settings.data_dir / "keys", create=True)
+        return self._keyring
+
+    @property
+    def policies(self) -> tuple[Policy, ...]:
+        """The configured policies."""
+        return tuple(
+            Policy(
+                name=name,
+                lists={lst: None if mode is None else mode.value for lst, mode in policy.lists.items()} or None,
+                on_invalid="block" if policy.on_invalid is Verdict.BLOCK else "allow",
+            )
+            for name, policy in self.settings.policies.items()
+        )
+
+    async def open_store(self) -> Store:
+        """The configured Redis, or the embedded one, started if need be.
+
+        Raises:
+            SettingsError: The Redis URL is malformed.
+            StoreError: There is no usable Redis server.
+        """
+        url = self.settings.redis_url or await self.embedded.ensure()
+        return await Store.open(url, self.settings.deployment, keyring=self.keyring)
+
+    def follower(self, *, persist: bool = True) -> Follower:
+        """A follower of the store."""
+        lookup_key = self.keyring.lookup
+        return Follower(
+            self.open_store,
+            Snapshot(self.settings.data_dir / "snapshot", lookup_key),
+            lookup_key,
+            policies=self.policies,
+            poll_seconds=self.settings.poll_seconds,
+            persist=persist,
+        )
+
+    async def current_matcher(self) -> Matcher:
+        """The lists as the store has them now, or as this machine's snapshot has them while Redis is away.
+
+        Raises:
+            ServeError: There is neither.
+        """
+        follower = self.follower(persist=False)
+        await follower.load_snapshot()
+        reason = ""
+        try:
+            async with await self.open_store() as store:
+                await follower.sync(store)
+                reason = follower.status.detail
+        except StoreError as error:
+            reason = str(error)
+        if follower.matcher is None:
+            raise ServeError(
+                f"there are no lists yet{f' ({reason})' if reason else ''}; pull them with `blocker lists pull` or "
+                "start a node with `blocker serve`"
+            )
+        if reason:
+            self.errors.print(f"[yellow]from the snapshot:[/] {reason}")
+        return follower.matcher
+
+    def run(self, work: Coroutine[Any, Any, _T]) -> _T:
+        """Run a command's work in an event loop of its own; stops an embedded Redis that it started."""
+
+        async def whole() -> _T:
+            try:
+                return await work
+            finally:
+                await self.embedded.stop()
+
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            return runner.run(whole())
+
+    def echo_json(self, value: object) -> None:
+        """Print one JSON document on a line of its own."""
+        typer.echo(json.dumps(value, ensure_ascii=False))
+
+
+def of(context: typer.Context) -> Context:
+    """The run that a command belongs to."""
+    if not isinstance(context.obj, Context):
+        raise BlockerError("the command was started without its options")
+    return context.obj
+
+
+def read_lines() -> list[str]:
+    """Non-empty lines of standard input; bytes that are no UTF-8 are kept as surrogates (PEP 383)."""
+    text = sys.stdin.buffer.read().decode("utf-8", "surrogateescape")
+    return [line for line in text.splitlines() if line.strip()]

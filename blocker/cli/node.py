@@ -1,0 +1,174 @@
+"""A node: follower, hit counter, control plane and ingest worker in one event loop.
+
+Only wiring. Order matters twice: the ports are bound before anything else is started, so that a second node on one
+machine fails at once; and what stops last is what others still need, the store's connections and the embedded Redis.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+from typing import TYPE_CHECKING
+
+import structlog
+
+from blocker.control.app import create_app
+from blocker.control.server import ControlServer
+from blocker.errors import BlockerError, StoreUnavailable
+from blocker.gateways.engine import VerdictEngine
+from blocker.hits.counters import HitCounter
+from blocker.hits.exporter import Exporter
+from blocker.ingest.source import load_sources
+from blocker.ingest.worker import IngestWorker
+from blocker.settings import Mode, Role
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from blocker.cli.context import Context
+    from blocker.follower import Follower
+    from blocker.store.redis import Store
+
+log = structlog.get_logger(__name__)
+
+#: Seconds between two looks whether the embedded Redis answers; a look costs 0.3 ms.
+WATCH_SECONDS = 1.0
+
+
+class Node:
+    """One running node. Make it, `run` it; `stop` ends it."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._settings = context.settings
+        self._store: Store | None = None
+        self._stopping = asyncio.Event()
+        self._stale: dict[str, float] = {}
+        self.follower: Follower = context.follower()
+        self.hits = HitCounter(
+            self,
+            node=self._settings.node,
+            zone=self._settings.zone,
+            bin=self._settings.hits.bin,
+            flush_seconds=self._settings.hits.flush_seconds,
+        )
+        engine = VerdictEngine(self.follower, self.hits)
+        shadow = {name for policy in self._settings.policies.values() for name, mode in policy.lists.items()
+                  if mode is Mode.SHADOW}  # fmt: skip
+        exporter = Exporter(engine.meters, self.hits, self.follower, shadow_lists=shadow)
+        app = create_app(engine, self.follower, self._settings, exporter, stale_after=self._stale_after)
+        self.server = ControlServer(app, self._settings.http.host, self._settings.http.port)
+
+    async def run(self, ready: Callable[[Node], None] = lambda _node: None) -> None:
+        """Run until `stop`, SIGINT or SIGTERM.
+
+        Args:
+            ready: Called once, when the node decides.
+
+        Raises:
+            ServeError: An address cannot be had.
+            BlockerError: There is neither a usable Redis nor a snapshot to start from.
+        """
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, self.stop)
+        roles = self._settings.roles
+        try:
+            if Role.CONTROL in roles:
+                await self.follower.load_snapshot()
+                await self.server.start()
+            await self._first_store()
+            async with asyncio.TaskGroup() as tasks:
+                if Role.CONTROL in roles:
+                    tasks.create_task(self.follower.run())
+                    tasks.create_task(self.hits.run())
+                    tasks.create_task(self._announce(ready))
+                if Role.INGEST in roles:
+                    tasks.create_task(self._ingest())
+                if self._settings.redis_url is None:
+                    tasks.create_task(self._watch_redis())
+                await self._stopping.wait()
+                log.info("stopping")
+                if Role.CONTROL in roles:
+                    await self.server.stop()
+                self.hits.stop()
+                await self.follower.stop()
+        finally:
+            await self.server.stop()
+            if self._store is not None:
+                await self._store.close()
+
+    def stop(self) -> None:
+        """Answer what is under way, store what was counted, and end."""
+        self._stopping.set()
+
+    async def flush_hits(self, node: str, boot: str, sequence: int, cells: Mapping[str, int]) -> None:
+        """As `Store.flush_hits`; the hit counter's way to a store that may not be there yet."""
+        await (await self._opened()).flush_hits(node, boot, sequence, cells)
+
+    async def load_hits(self, node: str) -> Mapping[str, int]:
+        """As `Store.load_hits`."""
+        return await (await self._opened()).load_hits(node)
+
+    async def _opened(self) -> Store:
+        if self._store is None:
+            try:
+                self._store = await self._context.open_store()
+            except StoreUnavailable:
+                raise
+            except BlockerError as error:
+                raise StoreUnavailable(str(error)) from None
+        return self._store
+
+    async def _first_store(self) -> None:
+        """Open the store. A node with a snapshot starts without it; one without has nothing to decide with."""
+        try:
+            store = await self._opened()
+            await store.epoch()
+        except StoreUnavailable as error:
+            if self.follower.matcher is None and self._settings.redis_url is None:
+                raise
+            log.warning("started without the store", detail=str(error))
+
+    async def _announce(self, ready: Callable[[Node], None]) -> None:
+        log.info("listening", http=self.server.addresses)
+        while self.follower.matcher is None and not self._stopping.is_set():
+            await self._pause(0.05)
+        if self.follower.matcher is not None:
+            ready(self)
+
+    async def _ingest(self) -> None:
+        store = None
+        while store is None:
+            try:
+                store = await self._opened()
+            except StoreUnavailable:
+                await self._pause(WATCH_SECONDS)
+            if self._stopping.is_set():
+                return
+        settings = self._settings
+        worker = IngestWorker(settings.lists_dir, store, self._context.keyring, keep_serials=settings.keep_serials)
+        running = asyncio.create_task(worker.run())
+        await self._stopping.wait()
+        worker.stop()
+        await running
+
+    async def _watch_redis(self) -> None:
+        """Start the embedded Redis again if it died; whoever uses it reconnects by itself."""
+        while not self._stopping.is_set():
+            with contextlib.suppress(BlockerError):
+                await self._context.embedded.ensure()
+            await self._pause(WATCH_SECONDS)
+
+    async def _pause(self, seconds: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._stopping.wait()
+
+    def _stale_after(self) -> Mapping[str, float]:
+        """From which age each list is stale; read once, since sources say it and rarely change."""
+        if not self._stale:
+            sources = load_sources(self._settings.lists_dir).sources
+            self._stale = {source.name: source.stale_after_seconds for source in sources}
+        return self._stale
