@@ -124,7 +124,7 @@ class Exporter:
         lists = _Lists(follower)
         self._hits = _Hits(hits, lists, frozenset(shadow_lists))
         self._node = CollectorRegistry(auto_describe=False)
-        node = _Node(meters, follower, lists, clock)
+        node = _Node(meters, hits, follower, lists, clock)
         self._node.register(node)
         self.registry.register(node)
         self.registry.register(self._hits)
@@ -160,14 +160,18 @@ class _Lists:
 class _Node(Collector):
     """Everything but hits: small, and different at each scrape."""
 
-    def __init__(self, meters: Meters, follower: Followed, lists: _Lists, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, meters: Meters, hits: ReleasedHits, follower: Followed, lists: _Lists, clock: Callable[[], float]
+    ) -> None:
         self._meters = meters
+        self._hits = hits
         self._follower = follower
         self._enforced = lists.enforced
         self._clock = clock
         self._version = version("blocker")
 
     def collect(self) -> Iterator[Metric]:
+        self._hits.tick()  # an hour that has ended releases its blocks, also when nobody was blocked since
         yield from self._decisions()
         yield from self._lists()
         status = self._follower.status
