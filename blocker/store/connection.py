@@ -140,6 +140,7 @@ class Session:
     def __init__(self, url: str) -> None:
         self.client = connect(url)
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._closed = False
 
     async def command(self, what: str, *words: str | bytes | float) -> Any:  # noqa: ANN401 - Redis' own types
         """Send one command. `what` names the operation in errors."""
@@ -164,7 +165,8 @@ class Session:
         await self.aclose()
 
     async def aclose(self) -> None:
-        """Let the commands under way end, then close the connections."""
+        """Let the commands under way end, take no new ones, and close the connections."""
+        self._closed = True
         while self._tasks:
             await asyncio.wait(self._tasks)
         with contextlib.suppress(RedisError, OSError):
@@ -172,12 +174,14 @@ class Session:
 
     async def _finish(self, what: str, command: Callable[[], Awaitable[_T]]) -> _T:
         with translated(what):
+            if self._closed:
+                raise StoreUnavailable(f"{what}: the store was closed")
             task = asyncio.create_task(self._careful(command))
             self._tasks.add(task)
             task.add_done_callback(self._forget)
             await asyncio.wait((task,))
             if task.cancelled():
-                raise StoreUnavailable(f"{what}: the store was closed meanwhile")
+                raise StoreUnavailable(f"{what}: the store was closed")
             return task.result()
 
     def _forget(self, task: asyncio.Task[Any]) -> None:
