@@ -40,7 +40,7 @@ async def open_file(source: Source, state: Mapping[str, str], *, now: float) -> 
         if status.st_size > source.max_bytes:
             raise fault(source, f"file has {status.st_size} bytes, more than max_bytes = {source.max_bytes}")
         settled = now - max(status.st_mtime, status.st_ctime) >= SETTLED_SECONDS
-        yield Origin(status.st_size, {"stamp": stamp} if settled else {}, _chunks(source, file, stamp, deadline))
+        yield Origin(status.st_size, {"stamp": stamp} if settled else {}, _chunks(source, file, status, deadline))
     finally:
         file.close()
 
@@ -52,17 +52,22 @@ def _open(source: Source) -> BinaryIO:
         descriptor = os.open(source.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError as error:
         raise _unreadable(source, error) from None
-    file = os.fdopen(descriptor, "rb", buffering=0)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        file.close()
+        os.close(descriptor)
         raise fault(source, "path is no regular file")
-    return file
+    return os.fdopen(descriptor, "rb", buffering=0)
 
 
-async def _chunks(source: Source, file: BinaryIO, stamp: str, deadline: Deadline) -> AsyncIterator[bytes]:
-    while chunk := await deadline.wait(asyncio.to_thread(_read, source, file)):
+async def _chunks(
+    source: Source, file: BinaryIO, before: os.stat_result, deadline: Deadline
+) -> AsyncIterator[bytes]:
+    done = 0
+    while done <= before.st_size and (chunk := await deadline.wait(asyncio.to_thread(_read, source, file))):
+        done += len(chunk)
         yield chunk
-    if _stamp(os.fstat(file.fileno())) != stamp:
+    after = os.fstat(file.fileno())
+    # A rename over this file changes its status time and not its contents: what was read is then the old file, whole.
+    if done != before.st_size or (after.st_size, after.st_mtime_ns) != (before.st_size, before.st_mtime_ns):
         raise fault(source, "file changed while it was read; write it aside and rename it into place")
 
 

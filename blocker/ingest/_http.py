@@ -108,7 +108,7 @@ async def _answer(
         if response.status_code not in _REDIRECTS or "location" not in response.headers:
             raise fault(source, f"answered status {response.status_code}, expected 200")
         with _named_faults(source):
-            url = url.join(response.headers["location"])
+            url = url.join(response.headers["location"]).copy_with(userinfo=origin.userinfo)
         if (url.scheme, url.host, url.port) != (origin.scheme, origin.host, origin.port):
             raise fault(source, "redirects to another host, port or scheme; put the new address into the source")
     raise fault(source, f"redirects more than {MAX_REDIRECTS} times")

@@ -1,22 +1,22 @@
-"""A layer's rules in clear text, framed and sealed, and a list's rules read back from its layers.
+"""A layer's rules in clear text, sealed, and a list's rules read back from its layers.
 
-Each layer of a list keeps what it added and removed, so that a small update seals a small text. Before sealing, the
-text of a layer is, integers big-endian:
+Each layer of a list keeps what it added and removed, so that a small update seals a small text. The sealed blobs of a
+layer are, in order:
 
-1. bytes 0-3: magic, `BLTX`
-2. byte 4: version, 1
-3. bytes 5-12: bytes in 4
-4. the added rules, as `RuleSet.dump` writes them
-5. the removed rules, in the same form, to the end; nothing in a base
+1. one blob: the sealed index. Its clear text, integers big-endian: bytes 0-3 magic, `BLTX`; byte 4 version, 1; bytes
+   5-8 number of blobs in 2
+2. the pieces of the sealed added rules, in the form of `RuleSet.dump`
+3. the pieces of the sealed removed rules, in the same form; a base has none, so its text is empty
 
-It is sealed with the list's name as context, so a text cannot be passed off as another list's.
+Each of the three is sealed with the list's name and its part as context, so that no text can be passed off as another
+list's, or as the other part.
 """
 
 from __future__ import annotations
 
 import asyncio
 import struct
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from blocker._native import RuleSet
 from blocker.errors import FormatError, KeyMaterialError
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from blocker.store.manifest import Manifest
     from blocker.store.redis import Store
 
-_HEADER = struct.Struct(">4sBQ")
+_INDEX = struct.Struct(">4sBI")
 _MAGIC = b"BLTX"
 _VERSION = 1
 
@@ -46,9 +46,10 @@ def sealer(keyring: Keyring) -> Sealer:
 
 def seal_layer(sealer: Sealer, name: str, added: RuleSet, removed: RuleSet) -> list[bytes]:
     """The sealed text of a layer of list `name`, as the blobs to upload, in order. CPU-bound: for a thread."""
-    first = added.dump()
-    frame = b"".join((_HEADER.pack(_MAGIC, _VERSION, len(first)), first, removed.dump()))
-    return sealer.seal_pieces(frame, context=_context(name))
+    first = sealer.seal_pieces(added.dump(), context=_context(name, "added"))
+    second = sealer.seal_pieces(removed.dump(), context=_context(name, "removed"))
+    index = _INDEX.pack(_MAGIC, _VERSION, len(first))
+    return [sealer.seal(index, context=_context(name, "index")), *first, *second]
 
 
 def open_layer(sealer: Sealer, name: str, blobs: Sequence[bytes]) -> tuple[RuleSet, RuleSet]:
@@ -58,18 +59,19 @@ def open_layer(sealer: Sealer, name: str, blobs: Sequence[bytes]) -> tuple[RuleS
         FormatError: It was changed, cut or reordered, is another list's, or no layer.
         KeyMaterialError: It was sealed under another key.
     """
-    text = sealer.open(b"".join(blobs), context=_context(name))
-    if len(text) < _HEADER.size:
-        raise FormatError(f"layer text: expected a header of {_HEADER.size} bytes, got {len(text)}; publish again")
-    magic, version, size = _HEADER.unpack_from(text)
+    if not blobs:
+        raise FormatError("layer text: expected an index, got nothing; publish the list again")
+    index = sealer.open(blobs[0], context=_context(name, "index"))
+    if len(index) != _INDEX.size:
+        raise FormatError(f"layer text: index: expected {_INDEX.size} bytes, got {len(index)}; publish the list again")
+    magic, version, count = _INDEX.unpack(index)
     if magic != _MAGIC:
         raise FormatError(f"layer text: magic: expected {_MAGIC.hex()}, got {magic.hex()}; publish the list again")
     if version != _VERSION:
         raise FormatError(f"layer text: version: expected {_VERSION}, got {version}; upgrade this node")
-    rules = memoryview(text)[_HEADER.size :]
-    if size > len(rules):
-        raise FormatError(f"layer text: expected {size} bytes of added rules, got {len(rules)}; publish the list again")
-    return RuleSet.load(bytes(rules[:size])), RuleSet.load(bytes(rules[size:]))
+    first, second = blobs[1 : 1 + count], blobs[1 + count :]
+    added = RuleSet.load(sealer.open(b"".join(first), context=_context(name, "added")))
+    return added, RuleSet.load(sealer.open(b"".join(second), context=_context(name, "removed")))
 
 
 async def load_rules(store: Store, keyring: Keyring, name: str, serial: int | None = None) -> RuleSet:
@@ -102,5 +104,5 @@ def _folded(sealer: Sealer, manifest: Manifest, layers: Sequence[Sequence[bytes]
     return rules
 
 
-def _context(name: str) -> bytes:
-    return b"blocker layer of list " + name.encode()
+def _context(name: str, part: Literal["index", "added", "removed"]) -> bytes:
+    return f"blocker layer of list {name}: {part}".encode()
