@@ -22,12 +22,11 @@ from redis.exceptions import (
     ConnectionError,  # noqa: A004 - redis-py's own name
     NoScriptError,
     ReadOnlyError,
-    RedisError,
     ResponseError,
 )
 
 from blocker.errors import StoreUnavailable
-from blocker.store.faults import translated
+from blocker.store.faults import REDIS_FAULTS, translated
 from blocker.store.url import bad_url, parse_url
 
 if TYPE_CHECKING:
@@ -41,7 +40,7 @@ COMMAND_SECONDS = 5.0
 # A command is tried again when its connection broke (an idle one that the server closed, a restart), not when it timed
 # out: that has taken long enough. Two repeats after 50 and 100 ms bridge a restart and keep an answer under a second.
 RETRIES = 2
-FIRST_BACKOFF_SECONDS = 0.05
+BACKOFF_SECONDS = 0.025  # doubled before the first repeat
 # An idle connection is asked for a sign of life before its next use after this many seconds.
 HEALTH_CHECK_SECONDS = 30
 
@@ -59,7 +58,7 @@ def connect(url: str) -> Client:
         SettingsError: The URL is malformed, or its TLS files cannot be read; repeats no part of it.
     """
     target = parse_url(url)
-    retry = Retry(ExponentialBackoff(cap=1.0, base=FIRST_BACKOFF_SECONDS), RETRIES, supported_errors=(ConnectionError,))
+    retry = Retry(ExponentialBackoff(cap=1.0, base=BACKOFF_SECONDS), RETRIES, supported_errors=(ConnectionError,))
     common: dict[str, Any] = {
         "username": target.username,
         "password": target.password,
@@ -85,7 +84,7 @@ def connect(url: str) -> Client:
                 return RedisCluster(startup_nodes=nodes, **common, **tls)
             case "sentinel":
                 return _sentinel_client(target, {**common, "db": target.db}, tls)
-    except (RedisError, OSError, ValueError):
+    except (*REDIS_FAULTS, ValueError):
         raise bad_url("cannot be used as it is; check the hosts and the ssl_ options") from None
 
 
@@ -169,7 +168,7 @@ class Session:
         self._closed = True
         while self._tasks:
             await asyncio.wait(self._tasks)
-        with contextlib.suppress(RedisError, OSError):
+        with contextlib.suppress(*REDIS_FAULTS):
             await self.client.aclose()
 
     async def _finish(self, what: str, command: Callable[[], Awaitable[_T]]) -> _T:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from redis.exceptions import (
     AuthenticationError,
     AuthorizationError,
+    RedisClusterException,
     RedisError,
     ResponseError,
     TimeoutError,  # noqa: A004 - redis-py's own name
@@ -18,6 +19,9 @@ from blocker.errors import StoreError, StoreUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+# All that a client may raise; redis-py's cluster has a root of its own.
+REDIS_FAULTS = (RedisError, RedisClusterException, OSError)
 
 
 @contextlib.contextmanager
@@ -31,7 +35,7 @@ def translated(what: str) -> Iterator[None]:
     """
     try:
         yield
-    except (RedisError, OSError) as error:
+    except REDIS_FAULTS as error:
         raise _translation(what, error) from None
 
 
@@ -61,7 +65,7 @@ _TYPE_CODE = {
 }
 
 
-def _translation(what: str, error: RedisError | OSError) -> StoreError:
+def _translation(what: str, error: Exception) -> StoreError:
     name = type(error).__name__
     # In a transaction redis-py puts the command before the error's own text, and a command may hold any bytes.
     text = str(error).rpartition("caused error: ")[2]

@@ -86,6 +86,11 @@ class Store(Ledger):
         await self._waiter.abort()
         await self._session.aclose()
 
+    async def abort(self) -> None:
+        """Close at once: commands under way are given up and their outcome stays unknown. Meant for readers."""
+        await self._waiter.abort()
+        await self._session.abort()
+
     async def __aenter__(self) -> Self:
         return self
 

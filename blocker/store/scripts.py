@@ -10,15 +10,18 @@ from blocker.store.connection import Script
 
 # Give the store its life, once, and tell who it is.
 # KEYS: meta. ARGV: schema, a fresh epoch, fingerprint of the lookup key and of the seal key ('' where there is none).
-# Returns schema, epoch, lookup, seal as stored ('' where there is none).
+# Returns schema, epoch, lookup, seal as stored ('' where there is none). Writes nothing once all are there, so that a full
+# or read-only server can still be read.
 IDENTIFY = Script("""
-local schema = redis.call('HGET', KEYS[1], 'schema')
-if schema and schema ~= ARGV[1] then return {schema, '', '', ''} end
-redis.call('HSETNX', KEYS[1], 'schema', ARGV[1])
-redis.call('HSETNX', KEYS[1], 'epoch', ARGV[2])
-if ARGV[3] ~= '' then redis.call('HSETNX', KEYS[1], 'lookup', ARGV[3]) end
-if ARGV[4] ~= '' then redis.call('HSETNX', KEYS[1], 'seal', ARGV[4]) end
-local stored = redis.call('HMGET', KEYS[1], 'schema', 'epoch', 'lookup', 'seal')
+local names = {'schema', 'epoch', 'lookup', 'seal'}
+local stored = redis.call('HMGET', KEYS[1], unpack(names))
+if stored[1] and stored[1] ~= ARGV[1] then return {stored[1], '', '', ''} end
+for i, value in ipairs(ARGV) do
+  if not stored[i] and value ~= '' then
+    redis.call('HSET', KEYS[1], names[i], value)
+    stored[i] = value
+  end
+end
 return {stored[1], stored[2], stored[3] or '', stored[4] or ''}
 """)
 
