@@ -83,14 +83,14 @@ class PullResult:
 
 @dataclass(frozen=True, slots=True)
 class _Read:
-    """A source that was read to its end."""
+    """A source that was read to its end; without rules if it turned out to be the same bytes."""
 
-    rules: RuleSet = field(repr=False)
     state: dict[str, str]
-    lines: int
-    entries: int
-    bad: int
-    errors: tuple[tuple[int, str], ...]
+    rules: RuleSet | None = field(default=None, repr=False)
+    lines: int = 0
+    entries: int = 0
+    bad: int = 0
+    errors: tuple[tuple[int, str], ...] = ()
 
 
 async def pull(
@@ -129,7 +129,7 @@ async def pull(
     try:
         refuse_retired(retired=manifest is not None and manifest.retired)
         read = await _unless(stopping, _read(source, known, clock(), progress))
-        if read is not None:
+        if read is not None and read.rules is not None:
             result = replace(result, lines=read.lines, rules=read.entries, bad=read.bad, errors=read.errors)
             refuse_bad_share(good=read.entries, bad=read.bad, max_share=source.max_bad_share)
             refuse_empty(entries=len(read.rules), before=0 if manifest is None else manifest.entries)
@@ -160,11 +160,11 @@ async def _read(source: Source, known: Mapping[str, str], now: float, progress: 
             progress("fetch", done, download.total)
         state = download.state()
     if state["sha256"] == known.get("sha256"):
-        return None
+        return _Read(state)
     entries = parser.rules  # without a last line that has no line end
     rules = await asyncio.to_thread(parser.finish)
     entries = max(entries, len(rules))
-    return _Read(rules, state, parser.lines, entries, parser.bad, tuple(parser.errors[:SHOWN_ERRORS]))
+    return _Read(state, rules, parser.lines, entries, parser.bad, tuple(parser.errors[:SHOWN_ERRORS]))
 
 
 async def _publish(
@@ -172,9 +172,11 @@ async def _publish(
     now: float, progress: Progress,
 ) -> tuple[PullResult, dict[str, str]]:  # fmt: skip
     """The result, and what to remember, of a source that was read and may be published, or did not change."""
-    if read is None:
+    if read is None or read.rules is None:
         await store.set_checked(source.name, now)
-        return replace(result, status="not_modified"), state
+        # The same bytes may come with another ETag or time: that is what the next look asks with.
+        fresh = state if read is None else {name: state[name] for name in ("fingerprint", "serial")} | read.state
+        return replace(result, status="not_modified"), fresh
     options = PublishOptions(
         action=source.action, mode=source.mode.value, path_case=source.path_case, www_alias=source.www_alias
     )
