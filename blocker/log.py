@@ -66,7 +66,11 @@ def configure(level: str = "info", format: str = "console", stream: IO[str] | No
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[scrub_foreign, *shared],
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                *([] if format == "json" else [_on_the_line]),
+                renderer,
+            ],
             pass_foreign_args=True,
             use_get_message=False,
         )
@@ -146,9 +150,16 @@ def scrub_foreign(_logger: WrappedLogger, _method: str, event: EventDict) -> Eve
     arguments = event.pop("positional_args", None)
     template = str(event["event"])
     if event["_record"].name == "py.warnings":
-        found = _WARNING.match(str(arguments[0])) if arguments else None
+        found = _WARNING.match(str(arguments[0]) if arguments else template)
         template = found[1] if found else "a warning"
     event["event"] = template.partition("\n")[0]
+    return event
+
+
+def _on_the_line(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """Rename what structlog's console renderer would write on lines of its own."""
+    if "exception" in event:
+        event["error"] = event.pop("exception")
     return event
 
 

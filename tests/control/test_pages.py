@@ -1,0 +1,164 @@
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+from html.parser import HTMLParser
+from typing import TYPE_CHECKING, Any
+
+from blocker.control import stop_page
+from blocker.control.stop_page import StopPage, Texts, chosen_language
+from blocker.settings import StopPageSettings
+from tests.control.support import raw
+
+if TYPE_CHECKING:
+    import pytest
+
+    from tests.control.conftest import ControlNode
+
+VOID = {"meta", "link", "br", "img", "input", "hr"}
+
+
+class Page(HTMLParser):
+    """A page's tags, attributes and texts; complains about tags that do not close in order."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.attributes: list[tuple[str, str, str | None]] = []
+        self.text = ""
+        self._open: list[str] = []
+        self.feed(html)
+        self.close()
+        assert self._open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.attributes += [(tag, name, value) for name, value in attrs]
+        if tag not in VOID:
+            self._open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self._open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def assert_self_contained(html: str, policy: str) -> Page:
+    """No script, nothing loaded from anywhere, and a policy that allows just this style."""
+    page = Page(html)
+    assert not {"script", "link", "img", "iframe", "object", "form", "base", "svg"} & set(page.tags)
+    assert not [name for _, name, _ in page.attributes if name in ("src", "srcset", "style") or name.startswith("on")]
+    (style,) = re.findall(r"<style>(.*?)</style>", html, re.DOTALL)
+    assert "url(" not in style
+    assert "@import" not in style
+    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    assert f"style-src 'sha256-{digest}'" in policy
+    assert "default-src 'none'" in policy
+    assert ("html", "lang", "en") in page.attributes
+    assert {"title", "h1", "main"} <= set(page.tags)
+    assert "prefers-color-scheme: dark" in style
+    return page
+
+
+async def test_the_stop_page_says_who_why_and_what_to_do(node: ControlNode) -> None:
+    answer = await node.client.get("/blocked")
+    assert answer.status_code == 451
+    assert answer.headers["link"] == '<https://operator.example/why?a=1&b=2>; rel="blocked-by"'
+    assert answer.headers["cache-control"] == "no-store"
+    assert answer.headers["content-language"] == "en"
+    assert answer.headers["vary"] == "Accept-Language"
+    assert answer.headers["content-type"] == "text/html; charset=utf-8"
+    assert "set-cookie" not in answer.headers
+    page = assert_self_contained(answer.text, answer.headers["content-security-policy"])
+    for text in ("A <Provider> & Sons", "It is on a list.", "An Act, section 1", "Write to us.", "Call 0800."):
+        assert text in page.text
+    assert "<Provider>" not in answer.text
+    assert [value for tag, name, value in page.attributes if (tag, name) == ("a", "href")] == [
+        "https://operator.example/why?a=1&b=2"
+    ]
+
+
+async def test_the_stop_page_is_the_same_whatever_was_asked(node: ControlNode) -> None:
+    """A proxy keeps the method, the headers and the body of the request it shows this page for."""
+    plain = await node.client.get("/blocked")
+    for method in ("GET", "POST", "PUT", "DELETE", "OPTIONS", "PROPFIND"):
+        answer = await node.client.request(
+            method, "/blocked?url=http://zzmarkzz.example/", headers={"cookie": "zzmarkzz", "referer": "http://zzmarkzz/"},
+            content=b"zzmarkzz" * 20_000,
+        )  # fmt: skip
+        assert (answer.status_code, answer.content) == (451, plain.content)
+        assert "zzmarkzz" not in str(answer.headers)
+
+
+async def test_the_stop_page_does_not_wait_for_a_body(node: ControlNode) -> None:
+    request = b"POST /blocked HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: 99999999\r\n\r\n"
+    assert (await raw(node.server.port, request)).startswith(b"HTTP/1.1 451 ")
+
+
+def test_empty_texts_leave_their_heading_out() -> None:
+    reply = StopPage(StopPageSettings()).direct({"headers": []})
+    assert b"Under which law" not in reply.body
+    assert b"Where to get help" not in reply.body
+
+
+def test_languages_are_chosen_by_the_client(monkeypatch: pytest.MonkeyPatch) -> None:
+    other = Texts("Gesperrt", *[f"t{number}" for number in range(7)])
+    monkeypatch.setitem(stop_page.LANGUAGES, "de", other)
+    page = StopPage(StopPageSettings())
+    reply = page.direct({"headers": [(b"accept-language", b"fr, de-AT;q=0.7, en;q=0.3")]})
+    assert (b"content-language", b"de") in reply.headers
+    assert b'<html lang="de">' in reply.body
+    for accepted, language in (
+        ("", "en"), ("fr", "en"), ("DE", "de"), ("en, de;q=0.9", "en"), ("de;q=0, en;q=0.1", "en"), ("*", "en"),
+        ("de;q=x", "en"), ("de ; q=0.5", "de"), (";,;", "en"), ("de;q=nan", "en"),
+    ):  # fmt: skip
+        assert chosen_language(accepted) == language, accepted
+
+
+async def test_the_documentation_needs_nothing_from_elsewhere(node: ControlNode) -> None:
+    answer = await node.client.get("/docs")
+    page = assert_self_contained(answer.text, answer.headers["content-security-policy"])
+    anchors = {value for _, name, value in page.attributes if name == "id"}
+    for _, name, value in page.attributes:
+        if name == "href" and value and value.startswith("#"):
+            assert value[1:] in anchors
+        elif name == "href":
+            assert value == "/openapi.json"
+    api = (await node.client.get("/openapi.json")).json()
+    for path, methods in api["paths"].items():
+        for method in methods:
+            assert f"{method.upper()} {path}" in page.text
+    assert {"invalid-request", "not-ready"} <= anchors, "the types of problems are explained"
+    assert (await node.client.get("/")).headers["location"] == "/docs"
+
+
+async def test_the_openapi_document_has_an_example_for_every_route(node: ControlNode) -> None:
+    api = (await node.client.get("/openapi.json")).json()
+    assert set(api["paths"]) == {
+        "/v1/check", "/v1/hosts/{host}", "/v1/lists", "/healthz", "/readyz", "/metrics", "/blocked",
+    }  # fmt: skip
+    for path, methods in api["paths"].items():
+        for operation in methods.values():
+            assert operation["summary"]
+            assert operation["description"]
+            for status, response in operation["responses"].items():
+                assert response["description"]
+                for media_type, content in response["content"].items():
+                    assert "example" in content or media_type == "text/html", (path, status)
+            assert set(operation["responses"]["default"]["content"]) == {"application/problem+json"}
+            assert "422" not in operation["responses"], "the framework's own form of errors"
+    assert_references_resolve(api, api)
+
+
+def assert_references_resolve(part: Any, api: dict[str, Any]) -> None:  # noqa: ANN401
+    """Every $ref names something."""
+    if isinstance(part, dict):
+        for key, value in part.items():
+            if key == "$ref":
+                assert value.split("/")[-1] in api["components"]["schemas"], value
+            assert_references_resolve(value, api)
+    elif isinstance(part, list):
+        for value in part:
+            assert_references_resolve(value, api)
