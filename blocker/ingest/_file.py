@@ -58,9 +58,7 @@ def _open(source: Source) -> BinaryIO:
     return os.fdopen(descriptor, "rb", buffering=0)
 
 
-async def _chunks(
-    source: Source, file: BinaryIO, before: os.stat_result, deadline: Deadline
-) -> AsyncIterator[bytes]:
+async def _chunks(source: Source, file: BinaryIO, before: os.stat_result, deadline: Deadline) -> AsyncIterator[bytes]:
     done = 0
     while done <= before.st_size and (chunk := await deadline.wait(asyncio.to_thread(_read, source, file))):
         done += len(chunk)

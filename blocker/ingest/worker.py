@@ -218,14 +218,12 @@ class _Runner:
         """Look once; seconds until the next look."""
         worker, source = self._worker, self.source
         try:
-            result = await pull(
-                source, worker.store, worker.keyring, clock=worker.clock, stopping=self._stopping
-            )
+            result = await pull(source, worker.store, worker.keyring, clock=worker.clock, stopping=self._stopping)
         except Stopped:
             return 0
         except StoreUnavailable as error:
             self._missed(str(error))
-            return self._backoff(worker.pacing.first_store_retry, worker.pacing.most_store_retry)
+            return self._retry(worker.pacing.first_store_retry, worker.pacing.most_store_retry)
         except BlockerError as error:
             self._missed(str(error))
         except Exception as error:  # noqa: BLE001 - a fault of ours in one list must not end the others
@@ -235,7 +233,7 @@ class _Runner:
             self._note(result)
             if result.good:
                 return source.interval_seconds + worker.chance.uniform(0, source.jitter_seconds)
-        return self._backoff(worker.pacing.first_retry, source.interval_seconds)
+        return self._retry(worker.pacing.first_retry, source.interval_seconds)
 
     def _note(self, result: PullResult) -> None:
         now = self._worker.clock()
@@ -256,11 +254,17 @@ class _Runner:
             _log.warning("list not updated", list=self.source.name, reason=detail)
         self.health = replace(self.health, failures=self.health.failures + 1, detail=detail)
 
-    def _backoff(self, first: float, most: float) -> float:
-        """Doubles with each failure; half of it is chance, so that many workers do not come back at once."""
-        # The exponent is bounded so that the power stays a float.
-        delay = min(first * 2.0 ** min(self.health.failures - 1, 60), most)
-        return delay * self._worker.chance.uniform(0.5, 1)
+    def _retry(self, first: float, most: float) -> float:
+        return retry_delay(self.health.failures, first=first, most=most, chance=self._worker.chance)
+
+
+def retry_delay(failures: int, *, first: float, most: float, chance: random.Random) -> float:
+    """Seconds to wait after so many failures in a row: doubles, up to `most`; half of it is chance.
+
+    The chance keeps many workers from coming back at once.
+    """
+    doublings = min(failures - 1, 60)  # so that the power stays a float
+    return min(first * 2.0**doublings, most) * chance.uniform(0.5, 1)
 
 
 async def _wait(event: asyncio.Event, seconds: float) -> None:

@@ -7,12 +7,14 @@ import time
 from typing import TYPE_CHECKING
 
 from blocker._native import LineParser, NodeRun, RuleSet
+from blocker.errors import StoreError
 from blocker.ingest.cleartext import load_rules
 from blocker.ingest.plan import PublishOptions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from blocker.store.keys import BlobKind
     from blocker.store.manifest import Manifest
     from blocker.store.redis import Store
     from blocker.store.sealing import Keyring
@@ -48,6 +50,15 @@ async def assert_whole(store: Store, keyring: Keyring, name: str, serial: int | 
     assert PublishOptions.of(manifest).nodes(rules, keyring.lookup).digest() == manifest.digest
     assert (await folded(store, keyring, manifest)).digest() == manifest.digest
     return rules
+
+
+async def is_stored(store: Store, kind: BlobKind, name: str) -> bool:
+    """Whether a blob is in the store."""
+    try:
+        await store.get_blob(kind, name)
+    except StoreError:
+        return False
+    return True
 
 
 async def until(holds: Callable[[], object]) -> None:

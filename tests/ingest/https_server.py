@@ -86,9 +86,7 @@ def make_certificate(directory: Path, host: str = "127.0.0.1") -> Certificate:
     pem = serialization.Encoding.PEM
     certificate.authority.write_bytes(authority.sign(authority_key, hashes.SHA256()).public_bytes(pem))
     certificate.chain.write_bytes(leaf.sign(authority_key, hashes.SHA256()).public_bytes(pem))
-    certificate.key.write_bytes(
-        key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    )
+    certificate.key.write_bytes(key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()))
     return certificate
 
 

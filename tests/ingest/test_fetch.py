@@ -350,9 +350,7 @@ async def test_files_that_are_no_list_are_named(file_source: MakeSource, tmp_pat
 def test_every_split_of_a_gzip_stream_unpacks_the_same(members: list[bytes], split: int, most: int) -> None:
     packed = b"".join(map(gzip.compress, members))
     gunzip = Gunzip()
-    pieces = [
-        piece for at in range(0, len(packed), split) for piece in gunzip.feed(packed[at : at + split], most)
-    ]
+    pieces = [piece for at in range(0, len(packed), split) for piece in gunzip.feed(packed[at : at + split], most)]
     assert b"".join(pieces) == b"".join(members)
     assert all(0 < len(piece) <= most for piece in pieces)
     assert gunzip.complete
@@ -362,7 +360,9 @@ def test_every_split_of_a_gzip_stream_unpacks_the_same(members: list[bytes], spl
 def test_a_cut_gzip_stream_is_never_complete(body: bytes, data: st.DataObject) -> None:
     packed = gzip.compress(body)
     gunzip = Gunzip()
-    assert b"".join(gunzip.feed(packed[: data.draw(st.integers(0, len(packed) - 1))], 1000)) in (body, body[:0], *(
-        body[:end] for end in range(len(body))
-    ))
+    assert b"".join(gunzip.feed(packed[: data.draw(st.integers(0, len(packed) - 1))], 1000)) in (
+        body,
+        body[:0],
+        *(body[:end] for end in range(len(body))),
+    )
     assert not gunzip.complete

@@ -173,9 +173,7 @@ async def test_the_same_rules_make_the_same_trie_whatever_way_they_came(store: S
     scratch = await put(store, keyring, pages(range(5, 505)), name="scratch")
     assert scratch.digest == layered.digest
     plans = [
-        make_plan(
-            NAME, ENFORCE, rules_of(lines), None, lookup_key=keyring.lookup, sealer=Sealer(bytes(range(32)))
-        )
+        make_plan(NAME, ENFORCE, rules_of(lines), None, lookup_key=keyring.lookup, sealer=Sealer(bytes(range(32))))
         for lines in (["http://a.example/", "http://b.example/x"], ["http://b.example/x", "http://a.example/"])
     ]
     assert plans[0].segments == plans[1].segments
@@ -250,9 +248,7 @@ async def test_blobs_that_are_collected_before_the_commit_are_uploaded_again(
             lost.extend(key.decode() for key in keys if key.startswith(b"{blocker"))
             redis.command("DEL", *lost)
 
-    result = await publish(
-        store, keyring, NAME, ENFORCE, pages(range(1001)), reason="test", now=NOW, progress=lose
-    )
+    result = await publish(store, keyring, NAME, ENFORCE, pages(range(1001)), reason="test", now=NOW, progress=lose)
     assert lost
     assert result.serial == 2
     await assert_whole(store, keyring, NAME)

@@ -274,9 +274,7 @@ async def test_what_is_known_is_not_used_upon_another_pulls_serial(
     source = web_source()
     server.answer = conditional(TEXT.encode(), '"new"')
     await look(source, store, keyring)
-    await publish(
-        store, keyring, "web", PublishOptions(), rules_of(["http://old.example/"]), reason="pull", now=LATER
-    )
+    await publish(store, keyring, "web", PublishOptions(), rules_of(["http://old.example/"]), reason="pull", now=LATER)
     result = await look(source, store, keyring)
     assert (result.status, result.serial) == ("published", 3)
     assert len(await assert_whole(store, keyring, "web")) == 2
