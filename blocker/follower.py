@@ -5,9 +5,12 @@ released, and swaps one reference. What can go wrong leaves the last good matche
 
 - Redis is away: the matcher stays, the status says so, and the follower tries again by itself.
 - One list cannot be read (a blob is gone or damaged): that list stays at its old serial, the others move on.
+- A segment on this disk is gone or damaged: it is fetched again.
 - The store was emptied or went back (another epoch, a lower serial, another digest): the manifests are read anew. A
   list that is simply missing is kept; only a retired one leaves.
+- There are more lists than a table takes: those that are enforced stay and move on, then the first by name are added.
 - The disk is full: the new matcher is enforced from memory; only the next start is slower.
+- A fault of our own: logged, and tried again as if Redis were away.
 
 Commits wake it at once; `poll_seconds` bounds the wait if a wake-up is lost.
 """
@@ -15,6 +18,7 @@ Commits wake it at once; `poll_seconds` bounds the wait if a wake-up is lost.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import time
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
@@ -98,8 +102,9 @@ class Follower:
         self._clock = clock
         self._matcher: Matcher | None = None
         self._lists: dict[str, TableList] = {}
-        self._retired: set[Head] = set()
+        self._retired: set[tuple[str, Head]] = set()
         self._unwritten: dict[str, bytes] = {}
+        self._damaged: set[str] = set()
         self._unsaved = False
         self._status = FollowerStatus()
         self._started = clock()
@@ -134,8 +139,24 @@ class Follower:
 
     async def run(self) -> None:
         """Follow the store until `stop`."""
+        following = asyncio.create_task(self._follow())
+        stopping = asyncio.create_task(self._stopping.wait())
+        try:
+            await asyncio.wait((following, stopping), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            # Whatever it waits for is let go: a follower only reads, and what it writes to the disk appears whole.
+            following.cancel()
+            stopping.cancel()
+            await asyncio.gather(following, stopping, return_exceptions=True)
+            await self._let_go()
+
+    async def stop(self) -> None:
+        """Let `run` end soon; what it waits for is let go."""
+        self._stopping.set()
+
+    async def _follow(self) -> None:
         retry = FIRST_RETRY_SECONDS
-        while not self._stopping.is_set():
+        while True:
             try:
                 if self._store is None:
                     self._store = await self._connect()
@@ -143,20 +164,15 @@ class Follower:
                 await self.sync(self._store)
                 retry = FIRST_RETRY_SECONDS
                 await self._store.wait_for_commit(after, self._poll_seconds)
+                continue
             except BlockerError as error:
-                if self._stopping.is_set():
-                    break
-                await self._lost(error)
-                await self._pause(retry)
-                retry = min(retry * 2, LAST_RETRY_SECONDS)
-        if self._store is not None:
-            await self._store.close()
-
-    async def stop(self) -> None:
-        """Let `run` end soon; what it waits for is let go."""
-        self._stopping.set()
-        if self._store is not None:
-            await self._store.close()
+                self._lost(str(error))
+            except Exception as error:  # the matcher must outlive any fault of ours
+                log.exception("following failed unexpectedly", exc_info=error)
+                self._lost(f"unexpected {type(error).__name__}; it is logged")
+            await self._let_go()
+            await asyncio.sleep(retry)
+            retry = min(retry * 2, LAST_RETRY_SECONDS)
 
     async def sync(self, store: Store) -> None:
         """One cycle: enforce what the store has now.
@@ -170,26 +186,32 @@ class Follower:
         checked = await store.checked()
         problems: list[str] = []
         wanted = dict(self._lists)
-        for name, head in heads.items():
+        left_out: list[str] = []
+        for name, head in sorted(heads.items()):
             known = wanted.get(name)
-            if head in self._retired or (known and _place(known) == (epoch, head.serial, head.digest)):
+            if (epoch, head) in self._retired or (known and _place(known) == (epoch, head.serial, head.digest)):
                 continue
             try:
                 manifest = await store.manifest(name, head.serial)
                 if manifest.retired:
-                    self._retired.add(head)
+                    self._retired.add((epoch, head))
                     wanted.pop(name, None)
-                    continue
-                await self._fetch(store, manifest)
-                wanted[name] = _listed(manifest)
+                elif known is None and len(wanted) >= _native.MAX_LISTS:
+                    left_out.append(name)
+                else:
+                    await self._fetch(store, manifest.segments)
+                    wanted[name] = _listed(manifest)
             except StoreUnavailable:
                 raise
             except (StoreError, FormatError) as error:
                 problems.append(f"list {name}: {error}")
+        if left_out:
+            count = len(wanted) + len(left_out)
+            problems.append(f"{count} lists, at most {_native.MAX_LISTS}; left out: {', '.join(left_out)}; retire some")
         problems += [f"list {name} left the store; its last serial stays" for name in sorted(wanted.keys() - heads)]
         # Without any list there is nothing to decide with yet; a node that has none says so instead of allowing all.
         if wanted != self._lists or (wanted and self._matcher is None):
-            problems += await self._enforce(wanted)
+            problems += await self._enforce(store, wanted)
         await self._persist()
         self._synced(epoch, checked, problems)
 
@@ -208,45 +230,68 @@ class Follower:
             detail=detail,
         )
 
-    async def _fetch(self, store: Store, manifest: Manifest) -> None:
-        for name in manifest.segments:
-            if name in self._unwritten or await asyncio.to_thread(self._snapshot.segment, name) is not None:
-                continue
+    async def _fetch(self, store: Store, segments: Iterable[str]) -> None:
+        """Get the segments that are not here."""
+        for name in await asyncio.to_thread(self._missing, list(segments)):
             data = await store.get_blob("segment", name)
-            if not self._persistent:
-                self._unwritten[name] = data
-                continue
-            try:
-                await asyncio.to_thread(self._snapshot.add_segment, name, data)
-            except OSError as error:
-                # A full disk must not keep a list from being enforced.
-                log.warning("segment kept in memory only", error=type(error).__name__)
-                self._unwritten[name] = data
+            if self._persistent:
+                try:
+                    await asyncio.to_thread(self._snapshot.add_segment, name, data)
+                    self._damaged.discard(name)
+                    continue
+                except OSError as error:
+                    # A full disk must not keep a list from being enforced.
+                    log.warning("segment kept in memory only", error=type(error).__name__)
+            self._unwritten[name] = data
 
-    async def _enforce(self, wanted: dict[str, TableList]) -> list[str]:
+    def _missing(self, names: Iterable[str]) -> list[str]:
+        return [name for name in names if self._file(name) is None and name not in self._unwritten]
+
+    def _file(self, name: str) -> Path | None:
+        """The file of a segment, if it is here and may be good."""
+        return None if name in self._damaged else self._snapshot.segment(name)
+
+    async def _enforce(self, store: Store, wanted: dict[str, TableList]) -> list[str]:
         """Build and swap; what is wrong, if it could not be."""
-        if len(wanted) > _native.MAX_LISTS:
-            return [f"{len(wanted)} lists, at most {_native.MAX_LISTS}; retire some"]
         lists = {name: wanted[name] for name in sorted(wanted)}
+        names = _segments(lists)
         try:
-            matcher = await asyncio.to_thread(self._build, lists)
-        except (FormatError, OSError) as error:
-            # A segment on this disk may be the damaged one: the next cycle fetches all of them again.
-            await asyncio.to_thread(self._snapshot.keep_segments, ())
-            self._unwritten.clear()
-            self._lists = {
-                name: replace(entry, metadata=replace(entry.metadata, epoch="")) for name, entry in self._lists.items()
-            }
-            return [str(error) if isinstance(error, FormatError) else f"segments: {type(error).__name__}"]
+            await self._fetch(store, names)  # also what the disk lost of lists that did not change
+            try:
+                matcher = await asyncio.to_thread(self._build, lists)
+            except (FormatError, OSError) as error:
+                damaged = await asyncio.to_thread(self._find_damaged, names)
+                if not damaged:
+                    raise
+                log.warning("damaged segments are fetched again", reason=_told(error), segments=len(damaged))
+                self._damaged |= damaged
+                await self._fetch(store, damaged)
+                matcher = await asyncio.to_thread(self._build, lists)
+        except StoreUnavailable:
+            raise
+        except (StoreError, FormatError, OSError) as error:
+            return [_told(error)]
         await self._swap(matcher, lists)
         self._unsaved = True
         serials = {name: entry.serial for name, entry in lists.items()}
         log.info("enforced", serials=serials, nodes=len(matcher.table), bytes=matcher.table.bytes)
         return []
 
+    def _find_damaged(self, names: Iterable[str]) -> set[str]:
+        """Segments whose file is not what its name says."""
+        damaged = set()
+        for name in names:
+            path = self._file(name)
+            try:
+                if path is not None and hashlib.sha256(path.read_bytes()).hexdigest() != name:
+                    damaged.add(name)
+            except OSError:
+                damaged.add(name)
+        return damaged
+
     def _build(self, lists: Mapping[str, TableList]) -> Matcher:
         def source(name: str) -> bytes | Path:
-            return self._unwritten.get(name) or self._snapshot.segment(name) or b""
+            return self._unwritten.get(name) or self._file(name) or b""
 
         merged = [
             (entry.name, entry.serial, entry.allow, entry.metadata.dump(),
@@ -266,10 +311,11 @@ class Follower:
         matcher = self._matcher
         if matcher is None or not self._persistent or not (self._unsaved or self._unwritten):
             return
-        names = {name for entry in self._lists.values() for layer in entry.metadata.layers for name in layer}
+        names = _segments(self._lists)
         try:
             for name in [name for name in self._unwritten if name in names]:
                 await asyncio.to_thread(self._snapshot.add_segment, name, self._unwritten[name])
+                self._damaged.discard(name)
             self._unwritten.clear()
             await asyncio.to_thread(self._snapshot.save, matcher.table)
             await asyncio.to_thread(self._snapshot.keep_segments, names)
@@ -277,20 +323,16 @@ class Follower:
         except OSError as error:
             log.warning("snapshot not written; a restart would start from the older one", error=type(error).__name__)
 
-    async def _lost(self, error: BlockerError) -> None:
-        if self._status.store_up or self._status.detail != str(error):
-            log.warning("store not usable, the last good lists stay enforced", detail=str(error))
-        self._status = replace(self._status, store_up=False, detail=str(error))
-        store, self._store = self._store, None
-        if store is not None:
-            await store.close()
+    def _lost(self, detail: str) -> None:
+        if self._status.store_up or self._status.detail != detail:
+            log.warning("store not usable, the last good lists stay enforced", detail=detail)
+        self._status = replace(self._status, store_up=False, detail=detail)
 
-    async def _pause(self, seconds: float) -> None:
-        try:
-            async with asyncio.timeout(seconds):
-                await self._stopping.wait()
-        except TimeoutError:
-            return
+    async def _let_go(self) -> None:
+        """Close the connections without waiting for an answer."""
+        if self._store is not None:
+            await self._store.abort()
+            self._store = None
 
 
 def _place(entry: TableList) -> tuple[str, int, str]:
@@ -307,3 +349,11 @@ def _listed(manifest: Manifest) -> TableList:
         layers=tuple(layer.segments for layer in manifest.layers),
     )
     return TableList(name=manifest.list, serial=manifest.serial, allow=manifest.action == "allow", metadata=metadata)
+
+
+def _segments(lists: Mapping[str, TableList]) -> set[str]:
+    return {name for entry in lists.values() for layer in entry.metadata.layers for name in layer}
+
+
+def _told(error: Exception) -> str:
+    return str(error) if isinstance(error, BlockerError) else f"segments: {type(error).__name__}"
