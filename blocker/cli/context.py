@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import sys
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
@@ -10,9 +11,11 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 import uvloop
 from rich.console import Console
+from rich.text import Text
 
-from blocker.errors import BlockerError, ServeError, StoreError
+from blocker.errors import BlockerError, ServeError, SourceError, StoreError
 from blocker.follower import Follower
+from blocker.ingest.source import load_sources
 from blocker.matcher import Matcher, Policy
 from blocker.rules import Verdict
 from blocker.snapshot import Snapshot
@@ -21,11 +24,16 @@ from blocker.store.redis import Store
 from blocker.store.sealing import Keyring
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import Coroutine, Sequence
+    from pathlib import Path
 
+    from blocker.ingest.source import Source
     from blocker.settings import Settings
 
 _T = TypeVar("_T")
+
+#: A line is never cut nor wrapped here, since a URL that is not whole is of no use; a terminal wraps by itself.
+ANY_WIDTH = 2**20
 
 Json = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
 
@@ -35,8 +43,8 @@ class Context:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.console = Console(highlight=False)
-        self.errors = Console(stderr=True, highlight=False)
+        self.console = Console(highlight=False, emoji=False, width=ANY_WIDTH)
+        self.errors = Console(stderr=True, highlight=False, emoji=False)
         self.embedded = EmbeddedRedis(settings.data_dir)
         self._keyring: Keyring | None = None
 
@@ -48,6 +56,9 @@ class Context:
             KeyMaterialError: They cannot be read, made or trusted.
         """
         if self._keyring is None:
+            with contextlib.suppress(OSError):  # the keyring says what is wrong
+                # Made here for all its users: `parents=True` below it would leave it open to others.
+                self.settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._keyring = Keyring.load_or_create(self.settings.data_dir / "keys", create=True)
         return self._keyring
 
@@ -69,9 +80,11 @@ class Context:
         Raises:
             SettingsError: The Redis URL is malformed.
             StoreError: There is no usable Redis server.
+            KeyMaterialError: See `keyring`.
         """
+        keyring = self.keyring
         url = self.settings.redis_url or await self.embedded.ensure()
-        return await Store.open(url, self.settings.deployment, keyring=self.keyring)
+        return await Store.open(url, self.settings.deployment, keyring=keyring)
 
     def follower(self, *, persist: bool = True) -> Follower:
         """A follower of the store."""
@@ -106,7 +119,7 @@ class Context:
                 "start a node with `blocker serve`"
             )
         if reason:
-            self.errors.print(f"[yellow]from the snapshot:[/] {reason}")
+            self.tell(f"not in step with the store: {reason}", "yellow")
         return follower.matcher
 
     def run(self, work: Coroutine[Any, Any, _T]) -> _T:
@@ -121,6 +134,10 @@ class Context:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             return runner.run(whole())
 
+    def tell(self, text: str, style: str = "") -> None:
+        """Print a line to standard error, whatever characters are in it."""
+        self.errors.print(Text(text, style), soft_wrap=True)
+
     def echo_json(self, value: object) -> None:
         """Print one JSON document on a line of its own."""
         typer.echo(json.dumps(value, ensure_ascii=False))
@@ -133,7 +150,18 @@ def of(context: typer.Context) -> Context:
     return context.obj
 
 
+def usable_sources(directory: Path) -> Sequence[Source]:
+    """The sources that can be used, for commands that only show lists; none where there is no directory of them."""
+    try:
+        return load_sources(directory).sources
+    except SourceError:
+        return ()
+
+
 def read_lines() -> list[str]:
-    """Non-empty lines of standard input; bytes that are no UTF-8 are kept as surrogates (PEP 383)."""
-    text = sys.stdin.buffer.read().decode("utf-8", "surrogateescape")
-    return [line for line in text.splitlines() if line.strip()]
+    """Non-empty lines of standard input; bytes that are no UTF-8 are kept as surrogates (PEP 383).
+
+    Only a line feed ends a line: what else `str.splitlines` takes for an end may stand in a URL.
+    """
+    lines = (line.removesuffix(b"\r") for line in sys.stdin.buffer.read().split(b"\n"))
+    return [line.decode("utf-8", "surrogateescape") for line in lines if line.strip()]

@@ -6,12 +6,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
+from rich.text import Text
 
 from blocker import InvalidURL, canonicalize
-from blocker.cli.context import Json, of, read_lines
+from blocker.cli.context import Context, Json, of, read_lines
 from blocker.errors import BlockerError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from blocker.matcher import Matcher
 
 COLOURS = {"block": "red", "inspect": "yellow", "allow": "green"}
@@ -28,9 +31,9 @@ def check(
     run = of(context)
     wanted = [line for url in urls for line in (read_lines() if url == "-" else [url])]
     matcher = _known(run.run(run.current_matcher()), policy)
-    table = Table("verdict", "list", "kind", "canonical", box=None, pad_edge=False)
+    rows: list[dict[str, Any]] = []
     for url, decision in zip(wanted, matcher.decide_many(wanted, policy), strict=True):
-        row: dict[str, Any] = {
+        row = {
             "verdict": decision.verdict.value,
             "list": decision.list,
             "kind": decision.kind and decision.kind.value,
@@ -43,11 +46,9 @@ def check(
         if json:
             run.echo_json(row)
         else:
-            colour = COLOURS[decision.verdict.value]
-            shown = _plain(row["canonical"] or "(no URL)")
-            table.add_row(f"[{colour}]{row['verdict']}[/]", row["list"] or "-", row["kind"] or "-", shown)
+            rows.append(row)
     if not json:
-        run.console.print(table, soft_wrap=True)
+        _show(run, rows)
 
 
 def explain(
@@ -68,17 +69,28 @@ def explain(
         run.echo_json(steps)
         return
     console = run.console
-    console.print(f"canonical  {_plain(steps['canonical'])}", soft_wrap=True)
-    console.print(f"SURT       {_plain(steps['surt'])}", soft_wrap=True)
+    console.print(Text(f"canonical  {steps['canonical']}"))
+    console.print(Text(f"SURT       {steps['surt']}"))
     table = Table("node", "there", "rules that end here", box=None, pad_edge=False)
     for step in steps["steps"]:
         rules = "\n".join(_rule(found) for found in step["matches"])
-        table.add_row(_plain(step["prefix"]), "yes" if step["found"] else "no", rules)
-    console.print(table, soft_wrap=True)
-    colour, winner = COLOURS[steps["verdict"]], steps["winner"]
-    console.print(f"verdict    [{colour}]{steps['verdict']}[/]: {_why(steps)}", soft_wrap=True)
+        table.add_row(Text(step["prefix"]), "yes" if step["found"] else "no", Text(rules))
+    console.print(table)
+    winner = steps["winner"]
+    console.print(Text.assemble("verdict    ", _coloured(steps["verdict"]), f": {_why(steps)}"))
     if winner and winner["reference"]:
-        console.print(f"reference  {_plain(winner['reference'])}", soft_wrap=True)
+        console.print(Text(f"reference  {winner['reference']}"))
+
+
+def _show(run: Context, rows: Sequence[dict[str, Any]]) -> None:
+    """Columns; the last one is as wide as each URL is, and not as the longest one."""
+    width = max([len("list"), *(len(row["list"] or "-") for row in rows)])
+    run.console.print(Text(f"verdict  {'list':{width}}  kind    canonical"))
+    for row in rows:
+        verdict = _coloured(row["verdict"])
+        verdict.pad_right(len("verdict") - len(verdict))
+        rest = f"  {row['list'] or '-':{width}}  {row['kind'] or '-':6}  {row['canonical'] or '(no URL)'}"
+        run.console.print(verdict + Text(rest))
 
 
 def _known(matcher: Matcher, policy: str) -> Matcher:
@@ -100,12 +112,11 @@ def _why(steps: dict[str, Any]) -> str:
 
 
 def _rule(found: dict[str, Any]) -> str:
-    reference = f", reference {found['reference']}" if found["reference"] else ""
-    return _plain(
-        f"{found['action']} by {found['list']} ({found['kind']}, {found['mode']}, serial {found['serial']}{reference})"
-    )
+    details = f"{found['kind']}, {found['mode']}, serial {found['serial']}"
+    if found["reference"]:
+        details += f", reference {found['reference']}"
+    return f"{found['action']} by {found['list']} ({details})"
 
 
-def _plain(text: str) -> str:
-    """Text with nothing that rich would take for markup."""
-    return text.replace("[", r"\[")
+def _coloured(verdict: str) -> Text:
+    return Text(verdict, COLOURS[verdict])

@@ -8,10 +8,11 @@ import time
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import typer
+from rich.text import Text
 
-from blocker.cli.context import Context, Json, of
+from blocker.cli.context import Context, Json, of, usable_sources
 from blocker.control.server import bind
-from blocker.errors import BlockerError, FormatError, StoreError
+from blocker.errors import BlockerError, FormatError, SourceError
 from blocker.ingest.source import load_sources
 from blocker.snapshot import Snapshot
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
     from blocker.store.redis import Store
 
-MARKS = {"ok": "[green]ok  [/]", "warn": "[yellow]warn[/]", "fail": "[red]fail[/]"}
+COLOURS = {"ok": "green", "warn": "yellow", "fail": "red"}
 #: Clocks further apart than this put hits of a border into the wrong hour and make ages wrong, in seconds.
 MAX_CLOCK_SKEW = 2.0
 #: Free space below which a snapshot of a million rules and the embedded Redis' rewrite may not fit, in bytes.
@@ -44,8 +45,8 @@ def doctor(context: typer.Context, json: Json = False) -> None:
         run.echo_json([finding._asdict() for finding in findings])
     else:
         for finding in findings:
-            detail = finding.detail.replace("[", r"\[")
-            run.console.print(f"{MARKS[finding.state]} {finding.what}: {detail}", soft_wrap=True)
+            mark = Text(f"{finding.state:4}", COLOURS[finding.state])
+            run.console.print(Text.assemble(mark, f" {finding.what}: {finding.detail}"))
     if any(finding.state == "fail" for finding in findings):
         raise typer.Exit(1)
 
@@ -59,6 +60,9 @@ def _keys(run: Context) -> Iterator[Finding]:
 
 def _disk(run: Context) -> Iterator[Finding]:
     directory = run.settings.data_dir
+    if directory.exists() and not directory.is_dir():
+        yield Finding("data directory", "fail", f"{directory} is no directory; set data_dir to one")
+        return
     if not directory.is_dir():
         yield Finding("data directory", "warn", f"{directory} is not there yet; `blocker serve` makes it")
         return
@@ -72,9 +76,13 @@ def _disk(run: Context) -> Iterator[Finding]:
 
 
 def _sources(run: Context) -> Iterator[Finding]:
-    sources, errors = load_sources(run.settings.lists_dir)
-    for error in errors:
-        yield Finding("list source", "fail", str(error))
+    try:
+        sources, errors = load_sources(run.settings.lists_dir)
+    except SourceError as error:
+        yield Finding("list sources", "fail", f"{error}; make it, or set lists_dir")
+        return
+    for fault in errors:
+        yield Finding("list source", "fail", str(fault))
     for source in sources:
         if source.path is not None and not source.path.is_file():
             yield Finding("list source", "fail", f"{source.name}: its file is not there; correct `path`")
@@ -113,7 +121,7 @@ async def _redis(run: Context, store: Store) -> list[Finding]:
     findings.append(Finding("clocks", state, f"{skew:.2f} s apart from Redis{remedy}"))
     try:
         await store.epoch()
-    except StoreError as error:
+    except BlockerError as error:
         return [*findings, Finding("deployment", "fail", str(error))]
     return [*findings, *await _lists(run, store)]
 
@@ -123,7 +131,7 @@ async def _lists(run: Context, store: Store) -> list[Finding]:
     if not heads:
         return [Finding("lists", "warn", "none in the store; pull them with `blocker lists pull`")]
     findings = []
-    for source in load_sources(run.settings.lists_dir).sources:
+    for source in usable_sources(run.settings.lists_dir):
         age = time.time() - checked.get(source.name, 0.0)
         if source.name not in heads:
             findings.append(Finding("lists", "warn", f"{source.name} was never published; see `blocker lists pull`"))

@@ -11,7 +11,7 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from blocker.cli.context import Context, Json, of
+from blocker.cli.context import Context, Json, of, usable_sources
 from blocker.errors import SourceError, StoreError
 from blocker.ingest.cleartext import load_rules
 from blocker.ingest.source import load_sources
@@ -135,7 +135,7 @@ def pull_lists(
     else:
         _report(run, results)
     for error in errors if not names else ():
-        run.errors.print(f"[red]{error}[/]", soft_wrap=True)
+        run.tell(str(error), "red")
     if not all(result.good for result in results) or (errors and not names):
         raise typer.Exit(1)
 
@@ -145,7 +145,7 @@ async def _pull(run: Context, sources: Sequence[Source], *, quiet: bool) -> list
     columns = (
         SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
     )  # fmt: skip
-    with Progress(*columns, console=run.errors, transient=True, disable=quiet) as bars:
+    with Progress(*columns, console=run.errors, transient=True, disable=quiet or not run.errors.is_terminal) as bars:
         async with await run.open_store() as store:
             for source in sources:
                 results.append(await _pull_one(run, store, source, bars))  # noqa: PERF401 - one after the other
@@ -171,18 +171,19 @@ def _report(run: Context, results: Sequence[PullResult]) -> None:
             result.list, f"[{colour}]{result.status}[/]", str(result.serial or "-"), f"{result.rules:,}",
             f"+{result.added:,}", f"-{result.removed:,}", f"{result.bad:,}", f"{result.seconds:.2f}",
         )  # fmt: skip
-    run.console.print(table)
+    if results:
+        run.console.print(table)
     for result in results:
         for number, reason in result.errors[:10]:
-            run.errors.print(f"{result.list}: line {number}: {reason}", soft_wrap=True)
+            run.tell(f"{result.list}: line {number}: {reason}")
         if result.bad > len(result.errors[:10]):
-            run.errors.print(f"{result.list}: {result.bad - len(result.errors[:10]):,} more bad lines", soft_wrap=True)
+            run.tell(f"{result.list}: {result.bad - len(result.errors[:10]):,} more bad lines")
         if result.detail:
-            run.errors.print(f"[red]{result.detail}[/]", soft_wrap=True)
+            run.tell(result.detail, "red")
 
 
 async def _rows(run: Context) -> list[dict[str, Any]]:
-    stale = {source.name: source.stale_after_seconds for source in load_sources(run.settings.lists_dir).sources}
+    stale = {source.name: source.stale_after_seconds for source in usable_sources(run.settings.lists_dir)}
     async with await run.open_store() as store:
         heads = await store.heads()
         checked = await store.checked()

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from blocker.cli.context import usable_sources
 from blocker.control.app import create_app
 from blocker.control.server import ControlServer
-from blocker.errors import BlockerError, StoreUnavailable
+from blocker.errors import BlockerError, SettingsError, StoreUnavailable
 from blocker.gateways.engine import VerdictEngine
 from blocker.hits.counters import HitCounter
 from blocker.hits.exporter import Exporter
-from blocker.ingest.source import load_sources
 from blocker.ingest.worker import IngestWorker
 from blocker.settings import Mode, Role
 
@@ -68,6 +68,7 @@ class Node:
 
         Raises:
             ServeError: An address cannot be had.
+            SettingsError: The Redis URL is malformed.
             BlockerError: There is neither a usable Redis nor a snapshot to start from.
         """
         loop = asyncio.get_running_loop()
@@ -115,7 +116,7 @@ class Node:
         if self._store is None:
             try:
                 self._store = await self._context.open_store()
-            except StoreUnavailable:
+            except (StoreUnavailable, SettingsError):
                 raise
             except BlockerError as error:
                 raise StoreUnavailable(str(error)) from None
@@ -169,6 +170,6 @@ class Node:
     def _stale_after(self) -> Mapping[str, float]:
         """From which age each list is stale; read once, since sources say it and rarely change."""
         if not self._stale:
-            sources = load_sources(self._settings.lists_dir).sources
+            sources = usable_sources(self._settings.lists_dir)
             self._stale = {source.name: source.stale_after_seconds for source in sources}
         return self._stale
