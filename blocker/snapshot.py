@@ -58,7 +58,7 @@ class Snapshot:
         Raises:
             OSError: The disk is full or not writable; the old file stays.
         """
-        self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._make_directories()
         table.save(self.table_path)
 
     def segment(self, name: str) -> Path | None:
@@ -72,7 +72,7 @@ class Snapshot:
         Raises:
             OSError: The disk is full or not writable; nothing is left behind.
         """
-        self._segments.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._make_directories()
         path = self._segments / name
         beside = path.with_name(f"{name}.{os.getpid()}.tmp")
         try:
@@ -86,6 +86,12 @@ class Snapshot:
                 beside.unlink()
             raise
         return path
+
+    def _make_directories(self) -> None:
+        # `parents=True` would make all but the last with the usual mode, which is open to others.
+        self._directory.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._directory.mkdir(mode=0o700, exist_ok=True)
+        self._segments.mkdir(mode=0o700, exist_ok=True)
 
     def keep_segments(self, names: Iterable[str]) -> None:
         """Delete all segments but these, and what an earlier crash left half written."""
