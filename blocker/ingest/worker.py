@@ -41,7 +41,8 @@ class Pacing:
         reload: Between two looks at the source files: what a person who saved one is willing to wait.
         first_retry: After a first failed or refused look. Doubles each time, up to the source's own interval.
         first_store_retry: After Redis could not be used; short, since a restart takes seconds and costs nobody else.
-        most_store_retry: What that doubles up to.
+            Not after a download, which would be made again each time: then it is `first_retry`.
+        most_store_retry: What `first_store_retry` doubles up to.
         collect: Between two collections of orphans.
         grace: Age from which an orphan is one: longer than any upload takes.
     """
@@ -217,13 +218,22 @@ class _Runner:
     async def _look(self) -> float:
         """Look once; seconds until the next look."""
         worker, source = self._worker, self.source
+        asked = False
+
+        def progress(_phase: str, _done: int, _total: int | None) -> None:
+            nonlocal asked
+            asked = source.url is not None
+
         try:
-            result = await pull(source, worker.store, worker.keyring, clock=worker.clock, stopping=self._stopping)
+            result = await pull(
+                source, worker.store, worker.keyring, progress, clock=worker.clock, stopping=self._stopping
+            )
         except Stopped:
             return 0
         except StoreUnavailable as error:
             self._missed(str(error))
-            return self._retry(worker.pacing.first_store_retry, worker.pacing.most_store_retry)
+            if not asked:
+                return self._retry(worker.pacing.first_store_retry, worker.pacing.most_store_retry)
         except BlockerError as error:
             self._missed(str(error))
         except Exception as error:  # noqa: BLE001 - a fault of ours in one list must not end the others

@@ -10,10 +10,12 @@ from blocker._native import LineParser, NodeRun, RuleSet
 from blocker.errors import StoreError
 from blocker.ingest.cleartext import load_rules
 from blocker.ingest.plan import PublishOptions
+from blocker.ingest.update import PullResult, pull
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from blocker.ingest.source import Source
     from blocker.store.keys import BlobKind
     from blocker.store.manifest import Manifest
     from blocker.store.redis import Store
@@ -21,6 +23,13 @@ if TYPE_CHECKING:
 
 # A loaded machine has needed seconds; a minute is only ever a fault.
 DEADLINE = 60.0
+# Unix time later than that of any file a test wrote a moment ago, so that its times count as settled.
+LATER = 4e9
+
+
+async def look(source: Source, store: Store, keyring: Keyring, now: float = LATER) -> PullResult:
+    """One pull at a given time."""
+    return await pull(source, store, keyring, clock=lambda: now)
 
 
 def rules_of(lines: Iterable[str]) -> RuleSet:

@@ -18,6 +18,7 @@ from blocker.errors import FetchError
 from blocker.ingest._gzip import Gunzip
 from blocker.ingest.fetch import open_source
 from blocker.ingest.source import Source
+from tests.ingest.checks import LATER
 from tests.ingest.https_server import (
     Answer,
     HttpsServer,
@@ -37,8 +38,6 @@ if TYPE_CHECKING:
 
     from tests.ingest.conftest import MakeSource
 
-# Later than any file that a test wrote a moment ago, so that its times count as settled.
-LATER = 4e9
 BODY = b"http://a.example/\nhttp://b.example/x\n"
 
 

@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import resource
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from blocker._native import RuleSet
 from blocker.errors import KeyMaterialError, StoreUnavailable
 from blocker.ingest.plan import PublishOptions
 from blocker.ingest.publish import publish
-from blocker.ingest.source import Source, load_sources
-from blocker.ingest.update import PullResult, Stopped, pull
+from blocker.ingest.update import Stopped, pull
 from blocker.store.sealing import Keyring
-from tests.ingest.checks import assert_whole, rules_of
+from tests.ingest.checks import LATER, assert_whole, look, rules_of
 from tests.ingest.https_server import HttpsServer, Request, conditional, head, plain, raw, silence, zipped
 
 if TYPE_CHECKING:
@@ -25,13 +21,7 @@ if TYPE_CHECKING:
     from tests.ingest.conftest import MakeSource
     from tests.redis_server import RedisServer
 
-# Later than any file that a test wrote a moment ago, so that its times count as settled.
-LATER = 4e9
 TEXT = "# a list\nhttp://a.example/\nhttp://b.example/x\n"
-
-
-async def look(source: Source, store: Store, keyring: Keyring, now: float = LATER) -> PullResult:
-    return await pull(source, store, keyring, clock=lambda: now)
 
 
 async def test_a_file_becomes_a_list(store: Store, keyring: Keyring, file_source: MakeSource) -> None:
@@ -176,78 +166,6 @@ async def test_a_failed_download_leaves_the_list_and_its_age(
     assert (await look(source, store, keyring)).status == "not_modified"  # what was known still holds
 
 
-# --- guards ----------------------------------------------------------------------------------------------------------
-
-
-def with_bad_lines(total: int, bad: int) -> str:
-    """A file of `total` entries, every so many of them bad, between comments."""
-    step = total // bad
-    lines = [f"hhttp://bad-{n}.example/" if n % step == 0 else f"http://good-{n}.example/" for n in range(total)]
-    return "# head\n\n" + "\n".join(lines)
-
-
-async def test_few_bad_lines_are_reported_and_the_rest_goes_on(
-    store: Store, keyring: Keyring, file_source: MakeSource
-) -> None:
-    result = await look(file_source(with_bad_lines(1000, 5)), store, keyring)
-    assert (result.status, result.lines, result.rules, result.bad) == ("published", 1002, 995, 5)
-    assert [line for line, _ in result.errors] == [3, 203, 403, 603, 803]
-    assert all("bad-" not in reason for _, reason in result.errors)
-
-
-async def test_many_bad_lines_refuse_the_update(store: Store, keyring: Keyring, file_source: MakeSource) -> None:
-    await look(file_source(TEXT), store, keyring)
-    result = await look(file_source(with_bad_lines(1000, 20)), store, keyring)
-    assert (result.status, result.serial, result.bad, len(result.errors)) == ("refused", 1, 20, 20)
-    assert result.detail.startswith("file: 20 of 1000 entries are bad (2.00%), max_bad_share allows 1.00%")
-    assert len(await assert_whole(store, keyring, "file")) == 2
-    allowed = await look(file_source(with_bad_lines(1000, 20), max_bad_share=0.02), store, keyring)
-    assert (allowed.status, allowed.added) == ("published", 980)
-
-
-async def test_repeated_entries_count_as_good(store: Store, keyring: Keyring, file_source: MakeSource) -> None:
-    result = await look(file_source("http://a.example/\n" * 199 + "hhttp://x/\n"), store, keyring)
-    assert (result.status, result.rules, result.added) == ("published", 199, 1)
-
-
-async def test_shown_errors_are_bounded(store: Store, keyring: Keyring, file_source: MakeSource) -> None:
-    result = await look(file_source("hhttp://x/\n" * 5000, max_bad_share=1), store, keyring)
-    assert (result.status, result.bad, len(result.errors)) == ("published", 5000, 100)
-
-
-async def test_a_binary_file_is_refused(store: Store, keyring: Keyring, file_source: MakeSource) -> None:
-    result = await look(file_source(b"PK\x03\x04\x00\x00" + bytes(range(256)) * 100), store, keyring)
-    assert (result.status, result.serial) == ("refused", None)
-    assert "binary" in result.detail
-    assert await store.heads() == {}
-
-
-async def test_a_source_that_would_empty_its_list_is_refused(
-    store: Store, keyring: Keyring, file_source: MakeSource
-) -> None:
-    await look(file_source(TEXT), store, keyring)
-    result = await look(file_source("# nothing today\n"), store, keyring)
-    assert (result.status, result.serial) == ("refused", 1)
-    assert "has no entries, the list has 2" in result.detail
-
-
-async def test_a_list_may_begin_empty(store: Store, keyring: Keyring, file_source: MakeSource) -> None:
-    result = await look(file_source("# nothing yet\n"), store, keyring)
-    assert (result.status, result.serial, result.added) == ("published", 1, 0)
-    assert (await look(file_source("# still nothing\n"), store, keyring)).status == "unchanged"
-
-
-async def test_a_retired_list_stays_retired(store: Store, keyring: Keyring, file_source: MakeSource) -> None:
-    await look(file_source(TEXT), store, keyring)
-    manifest = await store.manifest("file")
-    await store.commit(replace(manifest, serial=2, retired=True, reason="withdrawn"), expected=1)
-    result = await look(file_source(TEXT + "http://c.example/\n"), store, keyring)
-    assert (result.status, result.serial) == ("refused", 2)
-    assert "retired" in result.detail
-    await publish(store, keyring, "file", PublishOptions(), rules_of(["http://a.example/"]), reason="back", now=LATER)
-    assert not (await store.manifest("file")).retired
-
-
 # --- hands and rivals ------------------------------------------------------------------------------------------------
 
 
@@ -364,66 +282,3 @@ async def test_progress_is_told(
     assert {total for _, _, total in fetched} == {len(body) if make is plain else None}
     assert all(done <= total for _, done, total in told if total is not None)
     assert told[-1][1] == told[-1][2]
-
-
-# --- size ------------------------------------------------------------------------------------------------------------
-
-
-def resident_bytes() -> int:
-    """Memory of this process now (proc(5), statm)."""
-    return int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1]) * resource.getpagesize()
-
-
-async def test_a_line_of_a_hundred_megabytes_takes_no_memory(
-    store: Store, keyring: Keyring, file_source: MakeSource
-) -> None:
-    source = file_source("http://a.example/\n", max_bad_share=0.5)
-    assert source.path is not None
-    with source.path.open("ab") as file:
-        file.write(b"http://b.example/")
-        for _ in range(100):
-            file.write(b"x" * 2**20)
-        file.write(b"\nhttp://c.example/\n")
-    before, most = resident_bytes(), 0
-
-    def watch(_phase: str, _done: int, _total: int | None) -> None:
-        nonlocal most
-        most = max(most, resident_bytes())
-
-    result = await pull(source, store, keyring, watch)
-    assert (result.status, result.rules, result.bad) == ("published", 2, 1)
-    assert result.errors == ((2, "line is too long"),)
-    assert most - before < 50 * 2**20
-
-
-# --- the samples -----------------------------------------------------------------------------------------------------
-
-
-async def test_the_sample_lists_pull_without_a_bad_line(store: Store, keyring: Keyring) -> None:
-    loaded = load_sources(Path(__file__).parents[2] / "lists")
-    assert loaded.errors == ()
-    assert [source.name for source in loaded.sources] == [
-        "exceptions", "sample-domains", "sample-hosts", "sample-shadow", "sample-urls",
-    ]  # fmt: skip
-    for source in loaded.sources:
-        result = await look(source, store, keyring)
-        assert (result.status, result.bad) == ("published", 0)
-        kinds = {rule[0] for rule in await assert_whole(store, keyring, source.name)}
-        if source.name == "sample-urls":
-            assert kinds == {"host", "prefix", "exact"}
-    assert (await store.manifest("exceptions")).action == "allow"
-    assert (await store.manifest("sample-shadow")).mode == "shadow"
-
-
-def test_the_readme_of_the_samples_names_every_field() -> None:
-    text = (Path(__file__).parents[2] / "lists" / "README.md").read_text(encoding="utf-8")
-    rows = [line for line in text.splitlines() if line.startswith("| `")]
-    named = {word for row in rows for word in row.split("|")[1].replace("`", "").replace(",", " ").split()}
-    assert set(Source.model_fields) <= named
-
-
-async def test_rules_made_by_hand_publish_beside_pulls(store: Store, keyring: Keyring) -> None:
-    rules = RuleSet()
-    rules.add("exact", "gallery.example", "/listed/page.html", None, False, "ref-1", "")
-    done = await publish(store, keyring, "by-hand", PublishOptions(), rules, reason="by hand", now=LATER)
-    assert (done.serial, done.entries) == (1, 1)

@@ -200,6 +200,33 @@ async def test_it_survives_restarts_of_redis(
     assert rules == ["a3.example"]
 
 
+async def test_a_redis_that_cannot_write_does_not_cause_a_storm_of_downloads(
+    directory: Path,
+    redis: RedisServer,
+    store: Store,
+    keyring: Keyring,
+    server: HttpsServer,
+    certificate: Certificate,
+) -> None:
+    server.answer = plain(b"http://a.example/\n")
+    (directory / "a.toml").write_text(
+        f'format = "url"\nurl = "{server.url()}"\nca_file = "{certificate.authority}"\n', encoding="utf-8"
+    )
+    redis.command("CONFIG", "SET", "maxmemory", "1")
+    worker = IngestWorker(
+        directory, store, keyring, pacing=Pacing(first_store_retry=0, first_retry=60), clock=lambda: 0
+    )
+    task = asyncio.create_task(worker.run())
+    await until(lambda: (entry := health(worker, "a")) and entry.next_at)
+    worker.stop()
+    await task
+    (entry,) = worker.health()
+    assert "out of memory" in entry.detail
+    assert entry.next_at is not None
+    assert 30 <= entry.next_at <= 60
+    assert len(server.requests) == 1
+
+
 async def test_orphans_are_collected(directory: Path, store: Store, keyring: Keyring) -> None:
     (name,) = await store.put_blobs("segment", [b"nobody's"])
     write(directory, "a", "http://a.example/\n")
