@@ -95,9 +95,9 @@ async def test_a_user_without_rights_is_told(own_server: RedisServer) -> None:
 async def test_a_full_server_is_told_and_keeps_what_it_has(own_server: RedisServer) -> None:
     async with await Store.open(own_server.url, "test") as store:
         manifest = await publish(store, "test", 1, [b"one"])
-        blobs = [secrets.token_bytes(2**20) for _ in range(8)]
+        blobs = [secrets.token_bytes(2**18) for _ in range(8)]
         used = int((await store.info())["used_memory"])
-        assert own_server.command("CONFIG", "SET", "maxmemory", str(used + 2**20)) == b"+OK\r\n"
+        assert own_server.command("CONFIG", "SET", "maxmemory", str(used + 2**18)) == b"+OK\r\n"
         with pytest.raises(StoreUnavailable, match="out of memory; raise its maxmemory"):
             await publish(store, "test", 2, blobs)
         assert own_server.command("CONFIG", "SET", "maxmemory", "1") == b"+OK\r\n"
