@@ -8,7 +8,6 @@ what of this may be seen. It keeps nothing of the request.
 from __future__ import annotations
 
 from bisect import bisect_left
-from operator import attrgetter
 from time import perf_counter_ns
 from typing import TYPE_CHECKING, Literal, Protocol
 
@@ -80,7 +79,7 @@ class Follower(Protocol):
 class VerdictEngine:
     """Decides for every gateway.
 
-    Cost: about 0.6 µs a call beyond the decision itself, half of it for timer and histogram; 0.2 µs for each URL of
+    Cost: about 0.5 µs a call beyond the decision itself, most of it for timer and histogram; 0.02 µs for each URL of
     `check_many`.
 
     Args:
@@ -91,6 +90,9 @@ class VerdictEngine:
 
     def __init__(self, follower: Follower, hits: HitCounter, *, timer: Callable[[], int] = perf_counter_ns) -> None:
         self.meters = Meters()
+        # The decision that nothing is listed. A matcher gives the same object for all of them, so a look at its
+        # identity tells all; learned from the decisions, and again after a swap. It holds on to no table.
+        self.plain: Decision | None = None
         self._follower = follower
         self._hits = hits
         self._timer = timer
@@ -161,7 +163,7 @@ class VerdictEngine:
         except KeyError:
             raise _unknown(matcher) from None
         elapsed = self._timer() - started
-        self._count_many(decisions, elapsed, self.meters[gateway])
+        self._note_many(decisions, elapsed, self.meters[gateway])
         return decisions
 
     def matcher(self) -> Matcher:
@@ -176,6 +178,11 @@ class VerdictEngine:
         return matcher
 
     def _note(self, decision: Decision, elapsed: int, meter: Meter) -> None:
+        if decision is self.plain:
+            meter.allow += 1
+            meter.nanoseconds += elapsed
+            meter.buckets[bisect_left(BOUNDS_NS, elapsed)] += 1
+            return
         verdict = decision.verdict
         if verdict is _BLOCK:
             meter.blocks += 1
@@ -183,6 +190,7 @@ class VerdictEngine:
         else:
             if verdict is _ALLOW:
                 meter.allow += 1
+                self._learn(decision)
             else:
                 meter.inspect += 1
             meter.nanoseconds += elapsed
@@ -192,26 +200,36 @@ class VerdictEngine:
         if decision.invalid:
             meter.invalid += 1
 
-    def _count_many(self, decisions: list[Decision], elapsed: int, meter: Meter) -> None:
+    def _note_many(self, decisions: list[Decision], elapsed: int, meter: Meter) -> None:
         if not decisions:
             return
-        verdicts = list(map(_VERDICT, decisions))
-        blocks = verdicts.count(_BLOCK)
-        allowed = verdicts.count(_ALLOW)
+        plain = self.plain
+        others = [decision for decision in decisions if decision is not plain]
+        blocks = inspected = 0
+        for decision in others:
+            verdict = decision.verdict
+            if verdict is _BLOCK:
+                blocks += 1
+            elif verdict is _ALLOW:
+                self._learn(decision)
+            else:
+                inspected += 1
+            if decision.invalid:
+                meter.invalid += 1
+            self._hits.count(decision)
         passed = len(decisions) - blocks
         mean = elapsed // len(decisions)
         meter.blocks += blocks
-        meter.allow += allowed
-        meter.inspect += passed - allowed
-        meter.invalid += sum(map(_INVALID, decisions))
+        meter.inspect += inspected
+        meter.allow += passed - inspected
         meter.nanoseconds += mean * passed
         meter.buckets[bisect_left(BOUNDS_NS, mean)] += passed
-        if blocks or any(map(_SHADOW, decisions)):
-            for decision in decisions:
-                self._hits.count(decision)
+
+    def _learn(self, decision: Decision) -> None:
+        if decision.list is None and not decision.shadow and not decision.invalid:
+            self.plain = decision
 
 
-_VERDICT, _SHADOW, _INVALID = attrgetter("verdict"), attrgetter("shadow"), attrgetter("invalid")
 _NOT_READY = (
     "this node has no list yet: neither the store nor a snapshot on disk gave one. See the follower's state in /readyz"
 )

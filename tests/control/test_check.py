@@ -179,7 +179,9 @@ MATCHER = small_matcher()
 def test_answers_written_by_hand_fit_their_model(urls: list[str], policy: str) -> None:
     decisions = MATCHER.decide_many(urls, policy)
     one_by_one = [json.loads(written(d, canonical_or_none(url))) for d, url in zip(decisions, urls, strict=True)]
-    assert json.loads(f"[{written_many(decisions, urls)}]") == one_by_one
+    (plain,) = MATCHER.decide_many([GOOD])
+    for known in (plain, None):
+        assert json.loads(f"[{written_many(decisions, urls, known)}]") == one_by_one
     for decision, answer in zip(decisions, one_by_one, strict=True):
         model = CheckAnswer.model_validate(answer)
         assert (model.verdict, model.list, model.kind, model.serial) == (

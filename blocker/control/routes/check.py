@@ -97,7 +97,8 @@ class Check:
             if start:
                 await asyncio.sleep(0)
             urls = batch.urls[start : start + _SLICE]
-            pieces.append(written_many(self._engine.check_many(urls, batch.policy, "control", matcher=matcher), urls))
+            decisions = self._engine.check_many(urls, batch.policy, "control", matcher=matcher)
+            pieces.append(written_many(decisions, urls, self._engine.plain))
         if not pieces:
             self._engine.check_many([], batch.policy, "control", matcher=matcher)
         return f'{{"results":[{",".join(pieces)}]}}'.encode("ascii")
