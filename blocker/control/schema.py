@@ -28,6 +28,10 @@ class CheckAnswer(_Answer):
     invalid: bool = Field(description="The text is no URL; the verdict is the policy's `on_invalid`.")
 
 
+class HostAnswer(CheckAnswer):
+    """One decision about a host; `canonical` is the host alone."""
+
+
 class BatchRequest(BaseModel):
     """Many URLs to decide at once."""
 
@@ -111,5 +115,6 @@ EXAMPLES: dict[str, dict[str, Any]] = {}
 def example(model: type[BaseModel], value: dict[str, Any]) -> dict[str, Any]:
     """An OpenAPI response with its model and an example, which must fit the model."""
     model.model_validate(value)
-    EXAMPLES[model.__name__] = value
+    if EXAMPLES.setdefault(model.__name__, value) != value:
+        raise ValueError(f"{model.__name__} has another example already; make it a model of its own")
     return {"model": model}

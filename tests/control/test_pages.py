@@ -150,6 +150,10 @@ async def test_the_openapi_document_has_an_example_for_every_route(node: Control
             assert set(operation["responses"]["default"]["content"]) == {"application/problem+json"}
             assert "422" not in operation["responses"], "the framework's own form of errors"
     assert_references_resolve(api, api)
+    answers = {path: methods["get"]["responses"]["200"]["content"] for path, methods in api["paths"].items()
+               if path.startswith("/v1/") and "get" in methods}  # fmt: skip
+    assert answers["/v1/check"]["application/json"]["example"]["verdict"] == "block"
+    assert answers["/v1/hosts/{host}"]["application/json"]["example"]["canonical"] == "listed.example"
 
 
 def assert_references_resolve(part: Any, api: dict[str, Any]) -> None:  # noqa: ANN401

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Path, Request, Response
 
 from blocker.control.answers import canonical_or_none, written
 from blocker.control.parameters import parameters, policy_of
-from blocker.control.schema import CheckAnswer, example
+from blocker.control.schema import HostAnswer, example
 from blocker.gateways.engine import VerdictEngine
 
 _EXAMPLE: dict[str, Any] = {
@@ -23,7 +23,7 @@ def make_router(engine: VerdictEngine) -> APIRouter:
         "/v1/hosts/{host}",
         summary="Decide a host",
         response_class=Response,
-        responses={200: example(CheckAnswer, _EXAMPLE)},
+        responses={200: example(HostAnswer, _EXAMPLE)},
         openapi_extra={
             "parameters": [
                 {
