@@ -41,6 +41,8 @@ COMMAND_SECONDS = 5.0
 # out: that has taken long enough. Two repeats after 50 and 100 ms bridge a restart and keep an answer under a second.
 RETRIES = 2
 BACKOFF_SECONDS = 0.025  # doubled before the first repeat
+# Between two attempts to cancel a command; one attempt is nearly always enough, and takes no time.
+ABORT_SECONDS = 0.05
 # An idle connection is asked for a sign of life before its next use after this many seconds.
 HEALTH_CHECK_SECONDS = 30
 
@@ -159,8 +161,12 @@ class Session:
 
     async def abort(self) -> None:
         """Cancel the commands under way and close the connections: safe, since none of them is used again."""
-        for task in self._tasks:
-            task.cancel()
+        self._closed = True
+        while self._tasks:
+            # More than once: what is cancelled while redis-py opens a connection may go on as if it were not.
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.wait(self._tasks, timeout=ABORT_SECONDS)
         await self.aclose()
 
     async def aclose(self) -> None:
