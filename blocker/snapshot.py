@@ -76,7 +76,7 @@ class Snapshot:
         path = self._segments / name
         beside = path.with_name(f"{name}.{os.getpid()}.tmp")
         try:
-            with beside.open("xb") as file:
+            with beside.open("wb") as file:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
