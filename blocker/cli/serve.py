@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -33,14 +34,18 @@ def serve(
     log.configure(run.settings.log_level, run.settings.log_format)
 
     async def whole() -> None:
-        await Node(run).run(lambda node: _say(hints_for(node.server.addresses)) if hints else None)
+        await Node(run).run(lambda node: _say(hints_for(node.server.addresses, _program(context))) if hints else None)
 
     run.run(whole())
 
 
-def hints_for(addresses: Sequence[str]) -> str:
-    """Three commands for the sample lists, and what each answers."""
-    blocker = shlex.quote(sys.argv[0])
+def hints_for(addresses: Sequence[str], blocker: str) -> str:
+    """Three commands for the sample lists, and what each answers.
+
+    Args:
+        addresses: Where the node listens.
+        blocker: How a shell calls this program so that it finds this node.
+    """
     address = addresses[0]
     return f"""
 Blocker is running. In another terminal, try:
@@ -57,6 +62,17 @@ Blocker is running. In another terminal, try:
 Documentation of the HTTP interface: http://{address}/docs    Stop page: http://{address}/blocked
 Stop with Ctrl-C.
 """
+
+
+def _program(context: typer.Context) -> str:
+    """This program as it was called, with the options that stood before the command."""
+    own = Path(sys.argv[0])
+    words = [sys.executable, "-m", "blocker"] if own.name == "__main__.py" else [str(own)]
+    given = context.parent.params if context.parent else {}
+    for name, option in (("config", "--config"), ("data_dir", "--data-dir"), ("lists_dir", "--lists-dir")):
+        if given.get(name) is not None:
+            words += [option, str(given[name])]
+    return shlex.join(words)
 
 
 def _say(text: str) -> None:
