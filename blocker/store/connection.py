@@ -3,6 +3,8 @@
 A command on a pooled connection is never cancelled: a reply that nobody read would be taken for the next command's
 (CVE-2023-28859). `Session` runs each as a task of its own, so that cancelling the waiter leaves the command to end by
 itself, within its timeout. Repeating a command must therefore be harmless, and every command of the store is.
+
+Needs redis-py 8 or later: before, a Cluster client that had lost all of its nodes for a moment never found them again.
 """
 
 from __future__ import annotations

@@ -9,9 +9,10 @@ that is starting, loading or ending. So there is no stale pid file, and never tw
 
 Durability is `appendfsync always`. With `everysec` Redis may answer before it has even written, while a flush is under
 way, so an acknowledged commit could be lost by `kill -9`, not only by a power cut. The price, measured on a virtual
-disk: 32 MiB in values of 4 MiB take 0.2 to 0.35 s instead of 0.12 s, and a commit 0.4 ms instead of 0.1 ms. Publishes
-are rare and hits are flushed once a second, so nothing waits for that. On a full disk such a server ends rather than go
-on without its file; nodes then keep what they have, as they do whenever Redis is away.
+disk: 32 MiB in values of 4 MiB take 0.2 to 0.35 s instead of 0.12 s, and a small write 0.4 ms instead of 0.1 ms, or a
+few where the disk is busy. Publishes are rare and hits are flushed once a second, so nothing waits for that. On a full
+disk such a server ends rather than go on without its file; nodes then keep what they have, as they do whenever Redis is
+away.
 """
 
 from __future__ import annotations
