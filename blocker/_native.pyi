@@ -1,8 +1,6 @@
-"""Types of the native core; each docstring here is the contract of the compiled object of the same name.
+"""Types of the native core. What each object promises is said by its own docstring: `help(blocker._native)`.
 
-Everything that takes a URL takes `str` or `bytes`. A `str` is read as UTF-8; surrogate-escaped bytes (PEP 383) are
-restored to themselves, other lone surrogates become U+FFFD as in WHATWG. Calls that work on more than one item
-release the GIL.
+Everything that takes a URL takes `str` or `bytes`; see `canonicalize`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,6 +10,25 @@ from typing import Final, NoReturn, final
 from typing_extensions import disjoint_base
 
 from blocker.rules import Kind, Verdict
+
+__all__ = [
+    "MAX_LISTS",
+    "MAX_URL_BYTES",
+    "SEGMENT_VERSION",
+    "TABLE_VERSION",
+    "Decision",
+    "HitMatrix",
+    "LineParser",
+    "Matcher",
+    "NodeRun",
+    "RuleIterator",
+    "RuleSet",
+    "Table",
+    "canonical_rule",
+    "canonicalize",
+    "parse_rule",
+    "surt",
+]
 
 TABLE_VERSION: Final[int]
 SEGMENT_VERSION: Final[int]

@@ -130,11 +130,6 @@ impl Canonical {
             self.text.push(b'?');
             self.push_query(query);
         }
-        // A `?` that was written %3F stands raw in the canonical path; the canonical text alone decides, so that a
-        // canonical URL means the same when it is read again.
-        if let Some(at) = memchr::memchr(b'?', &self.text[self.path..]) {
-            self.query = self.path + at;
-        }
         Ok(())
     }
 
@@ -162,7 +157,7 @@ impl Canonical {
         }
         self.scratch.clear();
         escape::decode(raw, &mut self.scratch);
-        escape::escape_path(&self.scratch, &mut self.text);
+        escape::escape_query(&self.scratch, &mut self.text);
     }
 }
 
@@ -344,6 +339,6 @@ mod tests {
     #[test]
     fn raw_bytes_are_escaped_as_they_are() {
         assert_eq!(canonical(b"http://\x01\x80.com/"), "http://%01%80.com/");
-        assert_eq!(canonical(b"h/%3Fa?b"), "http://h/?a?b");
+        assert_eq!(canonical(b"h/..%3Fa?b%3F?"), "http://h/..%3Fa?b??");
     }
 }

@@ -30,15 +30,31 @@ pub fn escape(byte: u8, out: &mut Vec<u8>) {
     out.extend_from_slice(&[b'%', DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]);
 }
 
-/// Appends `input` with every byte that no canonical path or query holds raw escaped (matching rules, clause 5).
+/// Appends `input` with every byte that no canonical path holds raw escaped.
+///
+/// Safe Browsing's set (up to 0x20, from 0x7f on, `#`, `%`) and the question mark: one that was decoded from `%3F` is part
+/// of the path, and left raw it would start a query when the canonical URL is read again.
 pub fn escape_path(input: &[u8], out: &mut Vec<u8>) {
+    escape_where(input, out, |byte| is_escaped(byte) || byte == b'?');
+}
+
+/// Appends `input` with every byte that no canonical query holds raw escaped: Safe Browsing's set.
+pub fn escape_query(input: &[u8], out: &mut Vec<u8>) {
+    escape_where(input, out, is_escaped);
+}
+
+fn escape_where(input: &[u8], out: &mut Vec<u8>, escaped: impl Fn(u8) -> bool) {
     for &byte in input {
-        if byte <= 0x20 || byte >= 0x7f || byte == b'#' || byte == b'%' {
+        if escaped(byte) {
             escape(byte, out);
         } else {
             out.push(byte);
         }
     }
+}
+
+const fn is_escaped(byte: u8) -> bool {
+    byte <= 0x20 || byte >= 0x7f || byte == b'#' || byte == b'%'
 }
 
 const fn hex(byte: u8) -> Option<u8> {

@@ -17,8 +17,10 @@ pub fn parse(raw: &[u8], scratch: &mut Vec<u8>, out: &mut Vec<u8>) -> Result<boo
     } else {
         scratch.clear();
         escape::decode(raw, scratch);
-        if scratch.first() == Some(&b'[') {
-            return ipv6(scratch, out).map(|()| true);
+        // Dots at both ends mean nothing in front of an address either.
+        let bracketed = trim(scratch, b'.');
+        if bracketed.first() == Some(&b'[') {
+            return ipv6(bracketed, out).map(|()| true);
         }
         match to_ascii(scratch) {
             Some(ascii) => push_name(ascii.as_bytes(), out),
@@ -76,6 +78,16 @@ const CLASS: [u8; 256] = {
     }
     class
 };
+
+fn trim(mut text: &[u8], byte: u8) -> &[u8] {
+    while let Some(rest) = text.strip_prefix(&[byte]) {
+        text = rest;
+    }
+    while let Some(rest) = text.strip_suffix(&[byte]) {
+        text = rest;
+    }
+    text
+}
 
 /// UTS #46 non-transitional, as WHATWG's domain-to-ASCII with `beStrict` false; None where that fails or nothing is to do.
 fn to_ascii(decoded: &[u8]) -> Option<std::borrow::Cow<'_, str>> {

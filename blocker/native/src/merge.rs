@@ -3,11 +3,10 @@
 use std::collections::HashMap;
 use std::slice;
 
-use xxhash_rust::xxh3::xxh3_64;
-
 use crate::flags;
 use crate::node::{LookupKey, NodeId};
 use crate::run::Fold;
+use crate::segment::checksum;
 use crate::table::{Backing, Effect, HEADER, Header, ListInfo, MAGIC, MAX_LISTS, Table, TableError, VERSION};
 
 /// Nodes per index entry, about: the keys of one bucket fill one cache line.
@@ -43,7 +42,8 @@ struct Merger {
     numbers: Vec<u32>,
     effects: Vec<Effect>,
     known: HashMap<Effect, u32>,
-    single: HashMap<(usize, u16), u32>,
+    /// Effect numbers of nodes that one list alone has, by list and flags: nearly all nodes.
+    single: Vec<Vec<Option<u32>>>,
     references: Vec<[u32; 4]>,
     text: Vec<u8>,
 }
@@ -61,7 +61,7 @@ impl Merger {
             numbers: Vec::with_capacity(most),
             effects: Vec::new(),
             known: HashMap::new(),
-            single: HashMap::new(),
+            single: vec![Vec::new(); MAX_LISTS],
             references: Vec::new(),
             text: Vec::new(),
         }
@@ -72,17 +72,14 @@ impl Merger {
         for fold in &mut folds {
             heads.push(fold.next_node()?);
         }
+        let mut owners: Vec<(usize, u16)> = Vec::with_capacity(folds.len());
         while let Some(id) = heads.iter().flatten().map(|node| node.id).min() {
-            let mut effect: Effect = [0; flags::COUNT];
-            let mut owners = (0, 0, 0);
+            owners.clear();
             for (list, head) in heads.iter_mut().enumerate() {
                 let Some(node) = head.take_if(|node| node.id == id) else {
                     continue;
                 };
-                owners = (owners.0 + 1, list, node.flags);
-                for (bit, mask) in effect.iter_mut().enumerate() {
-                    *mask |= u64::from(node.flags >> bit & 1) << list;
-                }
+                owners.push((list, node.flags));
                 for (bit, text) in node.references {
                     let (offset, place) = (self.text.len() as u32, (list as u32) | u32::from(bit) << 8);
                     self.references.push([self.nodes as u32, offset, text.len() as u32 | place << 16, 0]);
@@ -90,19 +87,26 @@ impl Merger {
                 }
                 *head = folds[list].next_node()?;
             }
-            let number =
-                if owners.0 == 1 { self.single_effect(owners.1, owners.2, effect) } else { self.intern(effect) };
+            let number = if let [(list, flags)] = owners[..] {
+                self.single_effect(list, flags)
+            } else {
+                self.intern(effect_of(&owners))
+            };
             self.push(id, number);
         }
         Ok(self)
     }
 
-    fn single_effect(&mut self, list: usize, flags: u16, effect: Effect) -> u32 {
-        if let Some(&number) = self.single.get(&(list, flags)) {
+    fn single_effect(&mut self, list: usize, flags: u16) -> u32 {
+        if self.single[list].is_empty() {
+            self.single[list] = vec![None; 1 << flags::COUNT];
+        }
+        let known = usize::from(flags) % (1 << flags::COUNT);
+        if let Some(number) = self.single[list][known] {
             return number;
         }
-        let number = self.intern(effect);
-        self.single.insert((list, flags), number);
+        let number = self.intern(effect_of(&[(list, flags)]));
+        self.single[list][known] = Some(number);
         number
     }
 
@@ -171,8 +175,8 @@ impl Merger {
             [header.effects, header.width, header.depth, header.references].map(|number| (number as u32).to_le_bytes());
         fill(&mut bytes[56..], small.into_iter());
         fill(&mut bytes[72..], [header.lists, header.text].map(|number| (number as u64).to_le_bytes()).into_iter());
-        let checksum = xxh3_64(&bytes[32..]);
-        bytes[24..32].copy_from_slice(&checksum.to_le_bytes());
+        let sum = checksum(bytes);
+        bytes[24..32].copy_from_slice(&sum.to_le_bytes());
         Ok(Table {
             backing: Backing::Memory(words),
             key: key.clone(),
@@ -186,6 +190,11 @@ impl Merger {
             depth,
         })
     }
+}
+
+/// The masks of lists that each have some flags.
+fn effect_of(owners: &[(usize, u16)]) -> Effect {
+    std::array::from_fn(|bit| owners.iter().map(|(list, flags)| u64::from(flags >> bit & 1) << list).sum())
 }
 
 fn fill<const N: usize>(out: &mut [u8], items: impl Iterator<Item = [u8; N]>) {

@@ -175,9 +175,6 @@ fn parse_url<'a>(line: &[u8], options: Options, url: &'a mut Canonical) -> Resul
     if subdomains && url.is_address() {
         return Err(RuleError("an IP address has no subdomains"));
     }
-    if starred && query.is_some() {
-        return Err(RuleError("a prefix cannot hold a question mark"));
-    }
     let slash = query.is_none() && path.ends_with(b"/");
     let kind = if starred {
         Kind::Prefix

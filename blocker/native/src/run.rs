@@ -208,14 +208,15 @@ impl<'a> Fold<'a> {
 
 /// The rules to store for one rule: itself, and with the alias on its twin with or without `www.`.
 ///
-/// One leading `www.` is removed from rule and request before hosts are compared, if a dot remains. A domain rule on
+/// One leading `www.` is removed from rule and request before hosts are compared, if a name with a dot remains. A domain rule on
 /// `www.h` therefore also covers `h` itself, but no other subdomain of `h`.
 fn aliases<'a>(rule: &Rule<'a>, www_alias: bool) -> Vec<RuleOn<'a>> {
     let own = RuleOn { host: HostName { www: false, name: rule.host }, rule: *rule };
     if !www_alias || crate::host::is_address(rule.host) {
         return vec![own];
     }
-    let strip = |host: &'a [u8]| host.strip_prefix(b"www.").filter(|rest| rest.contains(&b'.'));
+    let named = |rest: &&[u8]| rest.contains(&b'.') && !crate::host::is_address(rest);
+    let strip = |host: &'a [u8]| host.strip_prefix(b"www.").filter(named);
     let base = strip(rule.host).unwrap_or(rule.host);
     let mut on = Vec::with_capacity(2);
     if rule.kind == Kind::Domain || rule.subdomains {

@@ -6,7 +6,7 @@
 //! 2. bytes 8–11: version, now 1
 //! 3. bytes 12–15: number of references, `r`
 //! 4. bytes 16–23: number of nodes, `n`
-//! 5. bytes 24–31: XXH3-64 of everything from byte 32 on
+//! 5. bytes 24–31: XXH3-64 of everything else
 //! 6. bytes 32–47: fingerprint of the lookup key
 //! 7. bytes 48–51: most path segments in any prefix rule of the run; bytes 52–55: zero
 //! 8. `16·n` bytes: node ids, strictly ascending
@@ -19,7 +19,7 @@ use std::fmt;
 use std::ops::Range;
 
 use memmap2::{Mmap, UncheckedAdvice};
-use xxhash_rust::xxh3::xxh3_64;
+use xxhash_rust::xxh3::Xxh3Default;
 
 use crate::node::{LookupKey, NodeId};
 use crate::run::NodeRun;
@@ -33,6 +33,14 @@ pub const REFERENCE_BYTES: usize = 6;
 
 const MAGIC: &[u8; 8] = b"BLKSEGMT";
 const HEADER: usize = 56;
+
+/// XXH3-64 of a segment or table file without the eight bytes from 24 on that hold it.
+pub fn checksum(bytes: &[u8]) -> u64 {
+    let mut hash = Xxh3Default::new();
+    hash.update(&bytes[..24]);
+    hash.update(&bytes[32..]);
+    hash.digest()
+}
 
 /// Why bytes are no segment.
 #[derive(Debug, PartialEq, Eq)]
@@ -105,8 +113,8 @@ pub fn encode(run: &NodeRun, part: Range<usize>, key: &LookupKey) -> Vec<u8> {
         out.extend_from_slice(&[*bit, text.len() as u8]);
         out.extend_from_slice(text.as_bytes());
     }
-    let checksum = xxh3_64(&out[32..]);
-    out[24..32].copy_from_slice(&checksum.to_le_bytes());
+    let sum = checksum(&out);
+    out[24..32].copy_from_slice(&sum.to_le_bytes());
     out
 }
 
@@ -157,7 +165,7 @@ impl<'a> Segment<'a> {
     /// Compares the checksum. Cost: one pass of XXH3.
     pub fn verify(&self) -> Result<(), SegmentError> {
         let stored = u64::from_le_bytes(self.bytes[24..32].try_into().expect("eight bytes"));
-        if xxh3_64(&self.bytes[32..]) == stored { Ok(()) } else { Err(SegmentError::Checksum) }
+        if checksum(self.bytes) == stored { Ok(()) } else { Err(SegmentError::Checksum) }
     }
 
     /// Gives the pages of a mapped segment back; they are read again from the file if they are touched again.

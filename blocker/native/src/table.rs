@@ -6,7 +6,7 @@
 //! 2. bytes 8–11: version, now 1
 //! 3. bytes 12–15: `b`, the number of id bits that the index covers
 //! 4. bytes 16–23: total length
-//! 5. bytes 24–31: XXH3-64 of everything from byte 32 on
+//! 5. bytes 24–31: XXH3-64 of everything else
 //! 6. bytes 32–47: fingerprint of the lookup key
 //! 7. bytes 48–55: number of nodes, `n`
 //! 8. bytes 56–59: number of effects, `e`; bytes 60–63: bytes per effect number, `w` (2 or 4)
@@ -30,11 +30,10 @@ use std::path::Path;
 use std::{fmt, io, slice};
 
 use memmap2::Mmap;
-use xxhash_rust::xxh3::xxh3_64;
 
 use crate::flags;
 use crate::node::{LookupKey, NodeId};
-use crate::segment::SegmentError;
+use crate::segment::{SegmentError, checksum};
 
 #[cfg(target_endian = "big")]
 compile_error!("the table is read in place and is little-endian");
@@ -233,7 +232,7 @@ impl Table {
         if long(16) != bytes.len() as u64 {
             return Err(TableError::Length(bytes.len() as u64, long(16)));
         }
-        if xxh3_64(&bytes[32..]) != long(24) {
+        if checksum(bytes) != long(24) {
             return Err(TableError::Checksum);
         }
         if header[32..48] != key.fingerprint().to_be_bytes() {

@@ -16,11 +16,13 @@ pub struct Context {
     pub policy: usize,
 }
 
+/// What the matcher said about one URL or host. Neither true nor false: compare its `verdict`.
 #[pyclass(frozen)]
 pub struct Decision {
     pub verdict: Verdict,
     pub outcome: Outcome,
     pub context: Option<Context>,
+    /// Whether the text was no URL.
     #[pyo3(get)]
     pub invalid: bool,
 }
@@ -51,34 +53,40 @@ impl Decision {
 
 #[pymethods]
 impl Decision {
+    /// allow, inspect or block.
     #[getter]
     fn verdict<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         verdict(py, self.verdict)
     }
 
+    /// The list that blocks, or the list of exceptions that lets through; None where no rule decides.
     #[getter]
     fn list(&self) -> Option<&str> {
         let (core, list) = self.list_index()?;
         Some(&core.table.lists()[list].name)
     }
 
+    /// Kind of the rule that decides.
     #[getter]
     fn kind<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
         self.outcome.winner.map(|winner| kind(py, winner.kind().name())).transpose()
     }
 
+    /// Serial of that list.
     #[getter]
     fn serial(&self) -> Option<u64> {
         let (core, list) = self.list_index()?;
         Some(core.table.lists()[list].serial)
     }
 
+    /// The authority's reference of that rule, if it has one.
     #[getter]
     fn reference(&self) -> Option<&str> {
         let (core, list) = self.list_index()?;
         decide::reference(&core.table, &self.outcome.winner?, list)
     }
 
+    /// Shadow lists that would block by themselves, the enforced exceptions in force.
     #[getter]
     fn shadow<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
         PyTuple::new(py, self.shadows().collect::<Vec<_>>())

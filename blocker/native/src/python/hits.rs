@@ -6,6 +6,7 @@ use pyo3::prelude::*;
 use super::decision::Decision;
 use crate::hits;
 
+/// Counts per list, weekday and hour since the last drain. The caller opens the cell; time zones stay outside.
 #[pyclass]
 #[derive(Default)]
 pub struct HitMatrix(hits::HitMatrix);
@@ -17,6 +18,7 @@ impl HitMatrix {
         Self::default()
     }
 
+    /// Opens a cell for `start <= now < end`, Unix seconds; weekday 1 (Monday) to 7, hour 0 to 23.
     fn window(&mut self, start: f64, end: f64, weekday: u8, hour: u8) -> PyResult<()> {
         if self.0.window(start, end, weekday, hour) {
             Ok(())
@@ -25,6 +27,7 @@ impl HitMatrix {
         }
     }
 
+    /// Counts the named list of a block, and each shadow list. False, and nothing counted, outside the window.
     fn count(&mut self, decision: &Bound<'_, Decision>, now: f64) -> bool {
         let Some(cell) = self.0.cell(now) else {
             return false;
@@ -39,6 +42,7 @@ impl HitMatrix {
         true
     }
 
+    /// Takes all counts that are not zero: (list, shadow, weekday, hour, count).
     fn drain(&mut self) -> Vec<(String, bool, u8, u8, u64)> {
         self.0.drain().into_iter().map(|cell| (cell.list, cell.shadow, cell.weekday, cell.hour, cell.count)).collect()
     }

@@ -58,6 +58,7 @@ fn options(py: Python<'_>, format: &str, bare: &str, trailing_slash: &str, domai
     })
 }
 
+/// The canonical fields of a rule: kind, host, path, query, subdomains. Raises `InvalidRule`.
 #[pyfunction]
 pub fn canonical_rule(
     py: Python<'_>,
@@ -75,6 +76,7 @@ pub fn canonical_rule(
         .map_err(|error| errors::invalid_rule(py, &error))
 }
 
+/// The canonical fields of the one rule in a line; see `blocker.Rule.parse`. Raises `InvalidRule`.
 #[pyfunction]
 pub fn parse_rule(
     line: &Bound<'_, PyAny>,
@@ -97,6 +99,10 @@ pub fn parse_rule(
     if found.is_empty() { Ok(only) } else { Err(errors::invalid_rule(py, "line holds more than one rule")) }
 }
 
+/// Reads a list line by line from chunks split anywhere; whole, byte-by-byte and any split give the same.
+///
+/// `format` is `url`, `domain` or `hosts`; `bare`, `trailing_slash` and `domain_kind` as in `blocker.Rule.parse`. Lines
+/// longer than `max_line_bytes` are bad and are not kept; the first `max_errors` bad lines are reported, all are counted.
 #[pyclass]
 pub struct LineParser(lines::LineParser);
 
@@ -117,35 +123,45 @@ impl LineParser {
         Ok(Self(lines::LineParser::new(options, max_line_bytes, max_errors)))
     }
 
+    /// Reads a chunk without the GIL. Raises `FormatError` on a NUL byte: the input is no text.
     fn feed(&mut self, py: Python<'_>, data: &[u8]) -> PyResult<()> {
         py.detach(|| self.0.feed(data)).map_err(|binary| errors::format_error(py, &binary))
     }
 
+    /// Reads what stands after the last line end; the rules, in order and without repeats.
     fn finish(&mut self, py: Python<'_>) -> RuleSet {
         RuleSet { set: py.detach(|| self.0.finish().finish()), pending: ruleset::Builder::default() }
     }
 
+    /// Lines read.
     #[getter]
     fn lines(&self) -> u64 {
         self.0.lines()
     }
 
+    /// Rules found, repeated ones counted.
     #[getter]
     fn rules(&self) -> usize {
         self.0.rules()
     }
 
+    /// Lines that are no rules.
     #[getter]
     fn bad(&self) -> u64 {
         self.0.bad()
     }
 
+    /// The first bad lines: number, from 1, and reason. Never holds their text.
     #[getter]
     fn errors(&self) -> Vec<(u64, &'static str)> {
         self.0.errors().to_vec()
     }
 }
 
+/// A list's rules in clear text, in canonical order and without repeats, held compactly outside Python.
+///
+/// Iterating gives (kind, host, path, query, subdomains, reference, metadata). Of rules that differ in reference or metadata
+/// only, one stays.
 #[pyclass]
 #[derive(Default)]
 pub struct RuleSet {
@@ -183,6 +199,7 @@ impl RuleSet {
         Self::default()
     }
 
+    /// Adds one rule from its fields. Raises `InvalidRule`. `metadata` is JSON text or empty.
     #[pyo3(signature = (kind, host, path=None, query=None, subdomains=false, reference="", metadata=""))]
     #[allow(clippy::too_many_arguments)] // the fields of a rule
     fn add(
@@ -219,21 +236,25 @@ impl RuleSet {
         RuleIterator { set: slf.into(), at: 0 }
     }
 
+    /// The text form: one rule a line, sorted; equal sets have equal text.
     fn dump<'py>(&mut self, py: Python<'py>) -> Bound<'py, PyBytes> {
         PyBytes::new(py, self.settled(py).text())
     }
 
+    /// Reads a text form. Raises `FormatError` naming the damaged line by its number.
     #[staticmethod]
     fn load(py: Python<'_>, data: &[u8]) -> PyResult<Self> {
         let set = py.detach(|| ruleset::RuleSet::load(data.to_vec()));
         set.map(Self::of).map_err(|error| errors::format_error(py, &error))
     }
 
+    /// SHA-256 of the text form, hex.
     fn digest(&mut self, py: Python<'_>) -> String {
         self.settled(py);
         hex(&py.detach(|| self.set.digest()))
     }
 
+    /// What `newer` has and lacks, compared to this: (added, removed). Without the GIL.
     fn diff(slf: &Bound<'_, Self>, newer: &Bound<'_, Self>) -> PyResult<(Self, Self)> {
         let py = slf.py();
         let (old, new) = (Self::shared(slf)?, Self::shared(newer)?);
@@ -242,6 +263,7 @@ impl RuleSet {
         Ok((Self::of(added), Self::of(removed)))
     }
 
+    /// This set without `removed` and with `added`. Without the GIL.
     fn patched(slf: &Bound<'_, Self>, added: &Bound<'_, Self>, removed: &Bound<'_, Self>) -> PyResult<Self> {
         let py = slf.py();
         let (old, added, removed) = (Self::shared(slf)?, Self::shared(added)?, Self::shared(removed)?);
@@ -249,6 +271,9 @@ impl RuleSet {
         Ok(Self::of(py.detach(|| old.patched(added, removed))))
     }
 
+    /// The rules as trie nodes under a 16-byte lookup key. Without the GIL; about 1 µs a rule.
+    ///
+    /// `www_alias`: `www.h` and `h` are one host. `fold_case`: the ASCII case of path and query is folded.
     #[pyo3(signature = (lookup_key, *, www_alias=false, fold_case=false))]
     fn nodes(&mut self, py: Python<'_>, lookup_key: &[u8], www_alias: bool, fold_case: bool) -> PyResult<NodeRun> {
         let key = self::lookup_key(lookup_key)?;
@@ -259,6 +284,7 @@ impl RuleSet {
     }
 }
 
+/// Iterates over a `RuleSet`.
 #[pyclass]
 pub struct RuleIterator {
     set: Py<RuleSet>,
@@ -280,6 +306,7 @@ impl RuleIterator {
     }
 }
 
+/// A list as a sorted run of trie nodes: keyed ids, what ends or continues there, references.
 #[pyclass(frozen)]
 pub struct NodeRun {
     pub run: run::NodeRun,
@@ -292,16 +319,21 @@ impl NodeRun {
         self.run.len()
     }
 
+    /// SHA-256 over all nodes, hex; the same however they are cut into segments and layers.
     fn digest(&self, py: Python<'_>) -> String {
         hex(&py.detach(|| self.run.digest()))
     }
 
+    /// The run as segments of about `max_bytes` each, at least one.
     #[pyo3(signature = (max_bytes=4_194_304))]
     fn segments<'py>(&self, py: Python<'py>, max_bytes: usize) -> Vec<Bound<'py, PyBytes>> {
         let segments = py.detach(|| self.run.segments(&self.key, max_bytes));
         segments.iter().map(|bytes| PyBytes::new(py, bytes)).collect()
     }
 
+    /// Folds layers, oldest first, each a list of segments in order. Without the GIL.
+    ///
+    /// Raises `FormatError`: a segment is damaged, of another version, or of another lookup key.
     #[staticmethod]
     fn from_segments(py: Python<'_>, layers: Vec<Vec<Bound<'_, PyBytes>>>, lookup_key: &[u8]) -> PyResult<Self> {
         let key = self::lookup_key(lookup_key)?;
@@ -317,6 +349,7 @@ impl NodeRun {
         run.map(|run| Self { run, key }).map_err(|error| errors::format_error(py, &error))
     }
 
+    /// What must be laid over this run to get `newer`: changed nodes, and tombstones for those that left.
     fn diff(&self, py: Python<'_>, newer: &Bound<'_, Self>) -> Self {
         let newer = newer.get();
         Self { run: py.detach(|| self.run.diff(&newer.run)), key: self.key.clone() }

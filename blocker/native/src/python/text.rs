@@ -60,12 +60,24 @@ fn with_canonical(url: &Bound<'_, PyAny>, then: impl FnOnce(&Canonical) -> Strin
     })
 }
 
+/// The canonical form of a URL: `scheme://host/path[?query]`, printable ASCII.
+///
+/// `url` is `str` or `bytes` of at most 65 536 bytes. A `str` is read as UTF-8; surrogate-escaped bytes (PEP 383) are
+/// restored, other lone surrogates become U+FFFD, as in WHATWG. Percent-escapes are decoded until nothing changes, in one
+/// pass. Idempotent. The form is that of Google Safe Browsing and Web Risk ("URLs and hashing") with WHATWG host parsing.
+///
+/// Raises `InvalidURL`: the text is no URL that can be asked for; the message says why and never repeats it.
+///
+/// Cost: linear in the length, about 0.2 µs for a usual URL.
 #[pyfunction]
 #[pyo3(signature = (url, /))]
 pub fn canonicalize(url: &Bound<'_, PyAny>) -> PyResult<String> {
     with_canonical(url, |canonical| canonical.text().to_owned())
 }
 
+/// The SURT of a URL: host labels reversed and comma-ended, `)`, path and query of the canonical form.
+///
+/// `http://www.example.com/a` is `com,example,www,)/a`; an IP address is one label. Raises `InvalidURL` as `canonicalize`.
 #[pyfunction]
 #[pyo3(signature = (url, /))]
 pub fn surt(url: &Bound<'_, PyAny>) -> PyResult<String> {

@@ -1,0 +1,37 @@
+"""Makes the terminal pictures of README.md from the real commands: `python docs/pictures.py` after `make setup`."""
+
+from __future__ import annotations
+
+import io
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from rich.console import Console
+from rich.text import Text
+
+ROOT = Path(__file__).parents[1]
+EXPLAIN = ("explain", "http://gallery.example/x/../secret/%61.jpg?size=1")
+
+
+def blocker(data: str, *arguments: str) -> str:
+    """What the command prints, colours included."""
+    command = [sys.executable, "-m", "blocker", "--data-dir", data, "--lists-dir", str(ROOT / "lists"), *arguments]
+    environment = {"FORCE_COLOR": "1", "COLUMNS": "100", "PATH": "/usr/bin:/bin"}
+    return subprocess.run(command, capture_output=True, text=True, check=True, env=environment).stdout  # noqa: S603
+
+
+def main() -> None:
+    """Write docs/explain.svg."""
+    with tempfile.TemporaryDirectory() as data:
+        blocker(data, "lists", "pull")
+        shown = blocker(data, *EXPLAIN)
+    console = Console(record=True, width=100, file=io.StringIO(), force_terminal=True)
+    console.print(f"$ blocker {' '.join(EXPLAIN)}", style="bold", highlight=False)
+    console.print(Text.from_ansi(shown), soft_wrap=True)
+    console.save_svg(str(ROOT / "docs" / "explain.svg"), title="blocker explain")
+
+
+if __name__ == "__main__":
+    main()
