@@ -34,6 +34,8 @@ Status = Literal["published", "unchanged", "not_modified", "refused", "failed"]
 
 # The reason in the manifest of every pull; what is remembered of a source is judged by it.
 PULL_REASON = "pull"
+# The parts of a source's state that the next look asks with; see fetch.py.
+VALIDATORS = frozenset({"etag", "last_modified", "sha256", "stamp"})
 # Bad lines that are shown; all are counted.
 SHOWN_ERRORS = 100
 
@@ -175,8 +177,9 @@ async def _publish(
     if read is None or read.rules is None:
         await store.set_checked(source.name, now)
         # The same bytes may come with another ETag or time: that is what the next look asks with.
-        fresh = state if read is None else {name: state[name] for name in ("fingerprint", "serial")} | read.state
-        return replace(result, status="not_modified"), fresh
+        if read is not None:
+            state = {name: value for name, value in state.items() if name not in VALIDATORS} | read.state
+        return replace(result, status="not_modified"), state
     options = PublishOptions(
         action=source.action, mode=source.mode.value, path_case=source.path_case, www_alias=source.www_alias
     )
@@ -201,13 +204,14 @@ def _known(source: Source, state: Mapping[str, str], manifest: Manifest | None) 
 
 def _outcome(result: PullResult, now: float) -> dict[str, str]:
     """The part of a source's state that tells people how the last look went."""
-    return {
+    outcome = {
         "last_at": f"{now:.3f}",
         "last_status": result.status,
         "last_detail": result.detail,
-        "last_bad": str(result.bad),
         "last_seconds": f"{result.seconds:.3f}",
     }
+    # Who was not sent the file again has seen no bad lines, but the list still has those of the last time.
+    return outcome if result.status == "not_modified" else {**outcome, "last_bad": str(result.bad)}
 
 
 async def _unless(stopping: asyncio.Event | None, work: Coroutine[None, None, _T]) -> _T:

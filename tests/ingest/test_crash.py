@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from blocker.store.sealing import Keyring
     from tests.redis_server import RedisServer
 
-KILLS = 50
-REDIS_KILLS = 20
+KILLS = 40
+REDIS_KILLS = 12
 ROOT = Path(__file__).parents[2]
 
 
@@ -120,14 +120,17 @@ async def test_a_killed_pull_leaves_the_old_list_or_the_new_one(
         swapped.swap()
         started = time.monotonic()
         assert await asyncio.to_thread(puller.run) == 0
-        whole = time.monotonic() - started
+        longest = time.monotonic() - started
     serial, held = await check(store, keyring, swapped)
     clients = redis.command("CLIENT", "LIST").count(b"\n")
     killed = kept = changed = 0
-    for _ in range(KILLS):
+    while killed < KILLS:
         before = held
         swapped.swap()
-        status = await asyncio.to_thread(puller.run, chance.uniform(0, whole * 1.1))
+        status = await asyncio.to_thread(puller.run, chance.uniform(0, longest))
+        assert status in (0, -signal.SIGKILL)
+        # A machine's speed changes: most kills should meet a pull, and some its very end.
+        longest *= 0.8 if status == 0 else 1.05
         # What the dead process had sent already may still be on its way through Redis.
         await until(lambda: redis.command("CLIENT", "LIST").count(b"\n") <= clients)
         later, held = await check(store, keyring, swapped)
@@ -137,7 +140,6 @@ async def test_a_killed_pull_leaves_the_old_list_or_the_new_one(
         killed += status == -signal.SIGKILL
         kept += held == before
         changed += held == swapped.now
-    assert killed > KILLS // 3
     assert kept
     assert changed
     await store.collect_orphans(grace_seconds=0, keep_serials=2)
@@ -154,24 +156,24 @@ async def test_a_redis_killed_during_a_pull_is_recovered_from(
     chance = random.Random(2026)  # noqa: S311 - a test's own
     started = time.monotonic()
     assert (await pull(swapped.source(), store, keyring)).status == "published"
-    whole = time.monotonic() - started
+    longest = time.monotonic() - started
     serial, held = await check(store, keyring, swapped)
     failed = 0
-    for _ in range(REDIS_KILLS):
+    while failed < REDIS_KILLS:
         before = held
         swapped.swap()
         work = asyncio.create_task(pull(swapped.source(), store, keyring))
-        await asyncio.wait((work,), timeout=chance.uniform(0, whole))
+        await asyncio.wait((work,), timeout=chance.uniform(0, longest))
         await redis.akill()
         await asyncio.wait((work,))
         await redis.astart()
         error = work.exception()
         assert error is None or isinstance(error, StoreUnavailable)
         failed += error is not None
+        longest *= 0.8 if error is None else 1.05
         later, held = await check(store, keyring, swapped)
         assert serial <= later <= serial + 1
         assert held in (before, swapped.now)
         assert (await pull(swapped.source(), store, keyring)).good
         serial, held = await check(store, keyring, swapped)
         assert held == swapped.now
-    assert failed > REDIS_KILLS // 4

@@ -61,6 +61,9 @@ async def test_few_bad_lines_are_reported_and_the_rest_goes_on(
     assert (result.status, result.lines, result.rules, result.bad) == ("published", 1002, 995, 5)
     assert [line for line, _ in result.errors] == [3, 203, 403, 603, 803]
     assert all("bad-" not in reason for _, reason in result.errors)
+    again = await look(file_source(with_bad_lines(1000, 5)), store, keyring)
+    assert again.status == "not_modified"
+    assert (await store.source_state("file"))["last_bad"] == "5"
 
 
 async def test_many_bad_lines_refuse_the_update(store: Store, keyring: Keyring, file_source: MakeSource) -> None:
