@@ -10,8 +10,8 @@ from blocker.store.connection import Script
 
 # Give the store its life, once, and tell who it is.
 # KEYS: meta. ARGV: schema, a fresh epoch, fingerprint of the lookup key and of the seal key ('' where there is none).
-# Returns schema, epoch, lookup, seal as stored ('' where there is none). Writes nothing once all are there, so that a full
-# or read-only server can still be read.
+# Returns schema, epoch, lookup, seal as stored ('' where there is none). Writes nothing once all are there, so that a
+# full or read-only server can still be read.
 IDENTIFY = Script("""
 local names = {'schema', 'epoch', 'lookup', 'seal'}
 local stored = redis.call('HMGET', KEYS[1], unpack(names))

@@ -58,6 +58,10 @@ def only(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., None]
     return restrict
 
 
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
 async def server_pid(url: str) -> int:
     async with await Store.open(url, "test") as store:
         fields = await store._session.info("test", "x")
@@ -77,14 +81,14 @@ async def test_it_listens_on_a_private_socket_only(
     url = await make(tmp_path / "data").ensure()
     path = Path(url.removeprefix("unix://"))
     assert path == tmp_path / "data" / "redis" / "redis.sock"
-    assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+    assert mode(path) == 0o600
+    assert mode(path.parent) == 0o700
     for name, value in {"port": "0", "appendonly": "yes", "appendfsync": "always", "save": "",
                         "maxmemory-policy": "noeviction"}.items():  # fmt: skip
         assert await config(url, name) == value
     others = [file for file in path.parent.rglob("*") if file.is_file() and file.name != "redis.log"]
     assert others
-    assert all(stat.S_IMODE(file.stat().st_mode) & 0o077 == 0 for file in others)
+    assert all(mode(file) & 0o077 == 0 for file in others)
 
 
 async def test_ensuring_again_is_the_same_server(make: Callable[[Path], EmbeddedRedis], tmp_path: Path) -> None:
@@ -235,11 +239,14 @@ async def test_processes_share_one_server_and_outlive_its_starter(tmp_path: Path
 
 
 async def gone(pid: int) -> bool:
+    return not alive(pid)
+
+
+def alive(pid: int) -> bool:
     try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return True
-    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
 
 
 @pytest.mark.parametrize("runtime", [True, False])
@@ -256,7 +263,7 @@ async def test_a_path_too_long_for_a_socket_moves_it_aside(
     path = Path(url.removeprefix("unix://"))
     assert path.parent.parent == (tmp_path if runtime else Path("/tmp"))  # noqa: S108 - where it must be
     assert len(os.fsencode(path)) <= embedded.MAX_SOCKET_PATH
-    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+    assert mode(path.parent) == 0o700
     monkeypatch.setenv("XDG_RUNTIME_DIR", "/elsewhere")  # another process, another environment
     assert await make(data_dir).ensure() == url
     await server.stop()
@@ -293,7 +300,7 @@ def test_without_a_usable_server_it_says_what_to_do(
 ) -> None:
     only()
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
-    with pytest.raises(StoreError, match="no redis-server 6.2 or later on PATH; install one"):
+    with pytest.raises(StoreError, match=r"no redis-server 6\.2 or later on PATH; install one"):
         find_binary()
     for says, named in (("Redis server v=5.0.14 sha=0", "is 5.0.14"), ("hello", "is no Redis server")):
         only(redis_server=fake_server(tmp_path / "fake", says))
@@ -407,6 +414,28 @@ async def test_a_silent_server_is_not_doubled(
     finally:
         os.kill(pid, signal.SIGCONT)
     assert await server_pid(await make(tmp_path).ensure()) == pid
+
+
+async def test_a_server_may_load_longer_than_it_may_be_silent(
+    make: Callable[[Path], EmbeddedRedis], tmp_path: Path, binary: Path, only: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    slow = tmp_path / "slow"
+    slow.write_text(
+        "#!/bin/sh\n"
+        f'[ "$1" = --version ] && exec {binary} --version\n'
+        f'exec {binary} "$@" --key-load-delay 100\n'
+    )
+    slow.chmod(0o755)
+    only(redis_server=slow)
+    (tmp_path / "data" / "redis").mkdir(parents=True, mode=0o700)
+    commands = (b"*3\r\n$3\r\nSET\r\n$5\r\n%05d\r\n$1\r\nx\r\n" % number for number in range(20_000))
+    (tmp_path / "data" / "redis" / "appendonly.aof").write_bytes(b"".join(commands))
+    monkeypatch.setattr(embedded, "START_SECONDS", 1.5)
+    started = time.monotonic()
+    async with await Store.open(await make(tmp_path / "data").ensure(), "test") as store:
+        assert time.monotonic() - started > 1.5
+        assert await store._session.command("test", "DBSIZE") == 20_000
 
 
 async def test_the_log_is_rolled(make: Callable[[Path], EmbeddedRedis], tmp_path: Path) -> None:

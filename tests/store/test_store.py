@@ -6,7 +6,7 @@ import json
 import secrets
 import time
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -15,10 +15,11 @@ from blocker.store.keys import COMMITS_KEPT, SCHEMA_VERSION, Keys
 from blocker.store.manifest import Head
 from blocker.store.redis import NO_COMMIT, UPLOAD_BYTES, Store
 from blocker.store.sealing import Keyring
+from tests.redis_server import RedisServer
 from tests.store.publishing import make_layer, make_manifest, publish, read_whole, until, upload
 
 if TYPE_CHECKING:
-    from tests.redis_server import RedisServer
+    from pathlib import Path
 
 KEYRING = Keyring(lookup=bytes(16), seal=bytes(32))
 MISSING = "f" * 64
@@ -192,14 +193,14 @@ async def test_a_commit_of_another_epoch_is_refused(store: Store) -> None:
 
 async def test_a_malformed_manifest_is_never_written(store: Store) -> None:
     manifest = await upload(store, "test", 1, [b"one"])
-    for bad in (replace(manifest, digest="x"), replace(manifest, entries=-1), replace(manifest, created=5)):
-        if bad.created == 5:
-            await store.commit(bad, expected=0)  # a whole number of seconds is a time
-            assert await store.manifest("test") == bad
-        else:
-            with pytest.raises(FormatError, match="manifest"):
-                await store.commit(bad, expected=0)
-            assert await store.heads() == {}
+    listed: Any = [*manifest.layers]
+    for bad in (replace(manifest, digest="x"), replace(manifest, entries=-1), replace(manifest, layers=listed)):
+        with pytest.raises(FormatError, match="manifest"):
+            await store.commit(bad, expected=0)
+        assert await store.heads() == {}
+    whole_seconds = replace(manifest, created=5)
+    await store.commit(whole_seconds, expected=0)
+    assert await store.manifest("test") == whole_seconds
 
 
 async def test_a_repeated_commit_is_done_once(store: Store) -> None:
@@ -292,6 +293,20 @@ async def test_closing_ends_a_wait_at_once(server: RedisServer, deployment: str)
     await store.close()
     with pytest.raises(StoreError, match="closed"):
         await waiting
+
+
+async def test_aborting_ends_everything_at_once(tmp_path: Path) -> None:
+    with RedisServer(tmp_path, tcp=True) as frozen:
+        store = await Store.open(frozen.url, "test")
+        await store.epoch()
+        frozen.pause()
+        reading = asyncio.create_task(store.heads())
+        await asyncio.sleep(0)
+        started = time.monotonic()
+        await store.abort()
+        with pytest.raises(StoreError, match="closed"):
+            await reading
+        assert time.monotonic() - started < 2
 
 
 async def test_the_servers_clock_and_health(store: Store) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import ipaddress
 import os
 from typing import TYPE_CHECKING
@@ -75,7 +75,7 @@ async def test_a_cluster_with_a_part_away_is_unavailable(tmp_path: Path) -> None
         server.command("CLUSTER", "ADDSLOTS", "0", "1", "2")
         url = server.url.replace("redis://", "redis+cluster://")
         async with await Store.open(url, "default") as store:
-            with pytest.raises(StoreUnavailable, match="cluster is down|cannot be reached"):
+            with pytest.raises(StoreUnavailable, match=r"cluster is down|cannot be reached"):
                 await store.heads()
 
 
@@ -162,15 +162,15 @@ def tls_server(directory: Path) -> tuple[RedisServer, int] | None:
     """A server that speaks TLS too, and its port; None if no binary of this machine can."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "blocker test")])
-    now = datetime.datetime.now(datetime.UTC)
+    now = dt.datetime.now(dt.UTC)
     certificate = (
         x509.CertificateBuilder()
         .subject_name(name)
         .issuer_name(name)
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(hours=1))
-        .not_valid_after(now + datetime.timedelta(hours=1))
+        .not_valid_before(now - dt.timedelta(hours=1))
+        .not_valid_after(now + dt.timedelta(hours=1))
         .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
         .sign(key, hashes.SHA256())

@@ -6,7 +6,7 @@ from blocker.errors import SettingsError
 from blocker.store.connection import connect
 from blocker.store.url import RedisTarget, parse_url
 
-SECRET = "s3cr3t"
+SECRET = "s3cr3t"  # noqa: S105 - what must not be shown
 
 
 def test_one_server() -> None:
