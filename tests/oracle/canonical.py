@@ -59,10 +59,7 @@ def surt(url: str | bytes) -> str:
 
 
 def split(url: str | bytes) -> Canonical:
-    """Host, path and query as matching sees them: cut at the first `?` of the canonical text.
-
-    A `?` that was written `%3F` is in the path until then, and begins the query from then on.
-    """
+    """Host, path and query as matching sees them: cut at the first `?` of the canonical text."""
     scheme, _, rest = canonicalize(url).partition("://")
     before, question, query = rest.partition("?")
     host, slash, path = before.partition("/")
@@ -195,14 +192,9 @@ def to_ascii_or_same(host: bytes) -> bytes:
 
 
 def canonical_path(raw: bytes) -> str:
-    """Step 5.
-
-    A `?` that was escaped stands raw afterwards and ends the path for whoever reads the result. What it leaves at the
-    end may be a dot segment that nobody saw before (`/.%3F`), so that part is resolved once more.
-    """
+    """Step 5. A `?` that was escaped stays so: raw, it would begin the query for whoever reads the result."""
     path = resolve(percent_decode(raw).replace(b"\\", b"/"))
-    before, question, after = path.partition(b"?")
-    return percent_encode(resolve(before) + question + after, _ESCAPED_IN_PATH)
+    return percent_encode(path, _ESCAPED_IN_PATH | frozenset(b"?"))
 
 
 def resolve(path: bytes) -> bytes:

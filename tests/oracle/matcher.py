@@ -91,6 +91,13 @@ def without_www(host: str, owner: OracleList) -> str:
     return rest if owner.www_alias and "." in rest and not canonical.is_ip(rest) else host
 
 
+def as_matched(rule: OracleRule, host: str) -> OracleRule:
+    """A rule as it counts for a host: one of `www.h` and its subdomains reaches `h` as a rule of that host alone."""
+    if (rule.kind == DOMAIN or rule.subdomains) and not same_or_below(host, rule.host):
+        return rule._replace(kind=HOST if rule.kind == DOMAIN else rule.kind, subdomains=False)
+    return rule
+
+
 def target_matches(rule: OracleRule, owner: OracleList, request: Canonical) -> bool:
     """The path and query part of the rule."""
     if rule.kind in _WHOLE_HOST or rule.path is None:
@@ -140,7 +147,7 @@ class BruteForce:
     def find(self, owner: OracleList, request: Canonical) -> Found | None:
         """The most specific rule of one list that matches."""
         matching = [rule for rule in self.candidates(owner, request) if rule_matches(rule, owner, request)]
-        return most_specific(owner, matching)
+        return most_specific(owner, [as_matched(rule, request.host) for rule in matching])
 
     def decide(self, url: str | bytes, policy: str = "default") -> OracleDecision:
         """The verdict for one URL."""
@@ -162,7 +169,7 @@ class BruteForce:
         path_level: list[OracleList] = []
         for name, mode in modes.items():
             owner = self.lists[name]
-            here = [rule for rule in owner.rules if host_matches(rule, owner, request.host)]
+            here = [as_matched(rule, request.host) for rule in owner.rules if host_matches(rule, owner, request.host)]
             whole[name] = most_specific(owner, [rule for rule in here if rule.kind in _WHOLE_HOST])
             if mode == ENFORCE:
                 path_level += [owner for rule in here if rule.kind not in _WHOLE_HOST]

@@ -51,9 +51,9 @@ def canonical_rule(
         return OracleRule(kind, host)
     if path is None or not path.startswith("/") or "#" in path or (kind == PREFIX and query is not None):
         raise InvalidRule("a path that is missing or malformed, or a prefix with a query")
-    path = canonical.canonical_path(canonical.to_bytes(path))
     if "?" in path or "#" in (query or ""):
         raise InvalidRule("a question mark in a path, or a raw number sign")
+    path = canonical.canonical_path(canonical.to_bytes(path))
     if kind == PREFIX:
         if path == "/":
             return OracleRule(DOMAIN if subdomains else HOST, host)
@@ -86,6 +86,8 @@ def parse(
 
 def parse_url(data: bytes, bare: str, trailing_slash: str) -> OracleRule:
     """A URL with or without scheme, maybe with `*.` before its host, maybe with `/*` at its end."""
+    if b"\t" in data:
+        raise InvalidRule("a table and no list of URLs")
     before_host = _BEFORE_HOST.match(data)
     host_at = before_host.end() if before_host else 0
     has_scheme = b":" in data[:host_at]

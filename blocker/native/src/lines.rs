@@ -118,6 +118,9 @@ impl LineParser {
         self.lines += 1;
         // A byte order mark is no part of the first line.
         let line = if self.lines == 1 { line.strip_prefix(b"\xef\xbb\xbf").unwrap_or(line) } else { line };
+        if std::str::from_utf8(line).is_err() {
+            return self.report("line is not UTF-8");
+        }
         let rules = &mut self.rules;
         if let Err(error) = rule::parse_line(line, self.options, &mut self.url, &mut |rule| rules.push(&rule, "", "")) {
             self.report(error.0);

@@ -118,12 +118,13 @@ pub fn parse_line(
     if line.is_empty() || line[0] == b'#' {
         return Ok(());
     }
-    if std::str::from_utf8(line).is_err() {
-        return Err(RuleError("line is not UTF-8"));
-    }
     match options.format {
         Format::Url => found(parse_url(line, options, url)?),
-        Format::Domain => found(parse_name(strip_comment(line), options.name, url)?),
+        Format::Domain => {
+            let name = strip_comment(line);
+            let name = name.strip_prefix(b"*.").or_else(|| name.strip_prefix(b".")).unwrap_or(name);
+            found(parse_name(name, options.name, url)?);
+        }
         Format::Hosts => {
             let line = strip_comment(line);
             let mut words = line.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty());
@@ -145,8 +146,12 @@ pub fn parse_line(
 
 /// The URL form. A raw trailing `/*` makes a prefix; `*.` before the host adds its subdomains.
 fn parse_url<'a>(line: &[u8], options: Options, url: &'a mut Canonical) -> Result<Rule<'a>, RuleError> {
-    let scheme_end = memchr::memmem::find(line, b"://").filter(|&at| line[..at].iter().all(u8::is_ascii_alphanumeric));
-    let authority = scheme_end.map_or(0, |at| at + 3);
+    // Canonicalisation removes TABs, as browsers do; in a list they stand between columns.
+    if line.contains(&b'\t') {
+        return Err(RuleError("line holds a TAB: a table is no list of URLs"));
+    }
+    let authority = before_host(line);
+    let has_scheme = line[..authority].contains(&b':');
     let subdomains = line[authority..].starts_with(b"*.");
     let starred = line.ends_with(b"/*") && memchr::memchr2(b'?', b'#', line).is_none();
     let rest = &line[authority + if subdomains { 2 } else { 0 }..line.len() - usize::from(starred)];
@@ -167,7 +172,7 @@ fn parse_url<'a>(line: &[u8], options: Options, url: &'a mut Canonical) -> Resul
         } else {
             options.bare
         };
-        if single_label && (kind == Kind::Domain || scheme_end.is_none()) {
+        if single_label && (kind == Kind::Domain || !has_scheme) {
             return Err(RuleError("a single label is no domain; write a host of one label with its scheme"));
         }
         return Ok(Rule { kind, host, path: b"", query: None, subdomains: false });
@@ -186,9 +191,19 @@ fn parse_url<'a>(line: &[u8], options: Options, url: &'a mut Canonical) -> Resul
     Ok(Rule { kind, host, path, query, subdomains })
 }
 
-/// A bare name, optionally with `*.` or `.` in front.
+/// Length of the scheme and slashes in front of a host; 0 if neither is there.
+fn before_host(line: &[u8]) -> usize {
+    let slashes = |from: usize| line[from..].iter().take_while(|byte| matches!(byte, b'/' | b'\\')).count();
+    for scheme in ["https:", "http:", "wss:", "ws:", "ftp:"] {
+        if line.get(..scheme.len()).is_some_and(|start| start.eq_ignore_ascii_case(scheme.as_bytes())) {
+            return scheme.len() + slashes(scheme.len());
+        }
+    }
+    if slashes(0) >= 2 { slashes(0) } else { 0 }
+}
+
+/// A bare name.
 fn parse_name<'a>(name: &[u8], kind: Kind, url: &'a mut Canonical) -> Result<Rule<'a>, RuleError> {
-    let name = name.strip_prefix(b"*.").or_else(|| name.strip_prefix(b".")).unwrap_or(name);
     set_host(name, url)?;
     if !url.is_address() && !url.host().contains(&b'.') {
         return Err(RuleError("a single label is no domain"));
@@ -231,14 +246,11 @@ pub fn from_fields<'a>(
         text.push(b'?');
         text.extend_from_slice(query);
     }
-    if text.contains(&b'#') {
-        return Err(RuleError("a path or query holds no raw number sign"));
+    if text.contains(&b'#') || path.contains(&b'?') {
+        return Err(RuleError("a path holds no raw question mark, and neither path nor query a number sign"));
     }
     url.set(&text)?;
     let url = &*url;
-    if url.query().is_some() != query.is_some() {
-        return Err(RuleError("a path holds no question mark"));
-    }
     if kind == Kind::Prefix && url.path() == b"/" {
         let kind = if subdomains { Kind::Domain } else { Kind::Host };
         return Ok(Rule { kind, host: url.host(), path: b"", query: None, subdomains: false });
@@ -253,8 +265,10 @@ fn set_host(host: &[u8], url: &mut Canonical) -> Result<(), RuleError> {
         return Err(RuleError("host is empty"));
     }
     let is_ipv6 = memchr::memchr_iter(b':', host).nth(1).is_some();
-    if host.iter().any(|byte| matches!(byte, b'/' | b'\\' | b'?' | b'#' | b'@')) || (!is_ipv6 && host.contains(&b':')) {
-        return Err(RuleError("a host has no scheme, port, user or path"));
+    let foreign = |byte: &u8| matches!(byte, b'/' | b'\\' | b'?' | b'#' | b'@') || *byte <= b' ';
+    let port = if is_ipv6 { host[0] == b'[' && !host.ends_with(b"]") } else { host.contains(&b':') };
+    if host.iter().any(foreign) || port {
+        return Err(RuleError("a host has no scheme, port, user, path or blank"));
     }
     if is_ipv6 && host[0] != b'[' {
         url.set(&[b"http://[", host, b"]"].concat())?;

@@ -88,11 +88,12 @@ pub fn parse_rule(
     let py = line.py();
     let options = options(py, format, bare, trailing_slash, domain_kind)?;
     let line = bytes_of(line)?;
+    let line = line.trim_ascii();
     let mut found = Vec::new();
-    let parsed = if memchr::memchr2(b'\n', 0, &line).is_some() {
+    let parsed = if memchr::memchr2(b'\n', 0, line).is_some() {
         Err(RuleError("a rule is one line of text"))
     } else {
-        rule::parse_line(&line, options, &mut Canonical::default(), &mut |rule| found.push(fields(&rule)))
+        rule::parse_line(line, options, &mut Canonical::default(), &mut |rule| found.push(fields(&rule)))
     };
     parsed.map_err(|error| errors::invalid_rule(py, &error))?;
     let only = found.pop().ok_or_else(|| errors::invalid_rule(py, "line holds no rule"))?;
