@@ -6,6 +6,7 @@ Everything is validated here, before any socket opens. In the environment nested
 
 from __future__ import annotations
 
+import os
 import re
 import socket
 import tomllib
@@ -21,12 +22,20 @@ from pydantic_settings.exceptions import SettingsError as UnreadableSource
 from blocker.errors import SettingsError
 from blocker.rules import Verdict
 
+_PREFIX = "BLOCKER_"
 NAME_PATTERN = r"^[a-z0-9][a-z0-9_-]{0,62}$"
 Name = Annotated[str, Field(pattern=NAME_PATTERN)]
 Port = Annotated[int, Field(ge=0, le=65535)]
 
-_REDIS_SCHEMES = ("redis://", "rediss://", "unix://", "redis+sentinel://", "rediss+sentinel://", "redis+cluster://",
-                  "rediss+cluster://")
+_REDIS_SCHEMES = (
+    "redis://",
+    "rediss://",
+    "unix://",
+    "redis+sentinel://",
+    "rediss+sentinel://",
+    "redis+cluster://",
+    "rediss+cluster://",
+)
 
 
 class Role(StrEnum):
@@ -44,14 +53,16 @@ class Mode(StrEnum):
 
 
 class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class HttpSettings(_Frozen):
     """Where the control plane listens."""
 
     host: str = Field(
-        "127.0.0.1", min_length=1, max_length=255,
+        "127.0.0.1",
+        min_length=1,
+        max_length=255,
         description="Address to listen on. Default 127.0.0.1: only this machine.",
     )
     port: Port = Field(8080, description="TCP port, 0 to 65535; 0 takes a free one. Default 8080.")
@@ -59,7 +70,9 @@ class HttpSettings(_Frozen):
         10_000, ge=1, le=100_000, description="URLs in one POST /v1/check, 1 to 100 000. Default 10 000."
     )
     max_body_bytes: int = Field(
-        16 * 2**20, ge=2**16, le=2**30,
+        16 * 2**20,
+        ge=2**16,
+        le=2**30,
         description="Largest request body in bytes, 64 KiB to 1 GiB. Default 16 MiB; larger is answered 413.",
     )
 
@@ -91,8 +104,10 @@ class StopPageSettings(_Frozen):
 
     operator: str = Field("this internet provider", max_length=200, description="Who stops the access. Free text.")
     operator_url: str = Field(
-        "https://operator.example/", max_length=500, pattern=r"^https?://[!#-;=?-~]+$",
-        description="Address in `Link: …; rel=\"blocked-by\"` (RFC 7725 section 4). ASCII: a name in its xn-- form.",
+        "https://operator.example/",
+        max_length=500,
+        pattern=r"^https?://[!#-;=?-~]+$",
+        description='Address in `Link: …; rel="blocked-by"` (RFC 7725 section 4). ASCII: a name in its xn-- form.',
     )
     reason: str = Field(
         "The address is on a list of pages that providers stop.", max_length=2000, description="Why. Free text."
@@ -106,7 +121,12 @@ class Settings(BaseSettings):
     """Everything that can be set."""
 
     model_config = SettingsConfigDict(
-        frozen=True, extra="forbid", env_prefix="BLOCKER_", env_nested_delimiter="__", env_ignore_empty=True
+        frozen=True,
+        extra="forbid",
+        allow_inf_nan=False,
+        env_prefix=_PREFIX,
+        env_nested_delimiter="__",
+        env_ignore_empty=True,
     )
     _toml: ClassVar[Path | None] = None
 
@@ -195,6 +215,10 @@ class Settings(BaseSettings):
         return (init_settings, env_settings, TomlConfigSettingsSource(settings_cls, toml_file=cls._toml))
 
 
+def _field(variable: str) -> str:
+    return variable.removeprefix(_PREFIX).split("__")[0].lower()
+
+
 def load(path: Path | None = None, **overrides: Any) -> Settings:  # noqa: ANN401 - any field's own type
     """Read the configuration.
 
@@ -205,13 +229,18 @@ def load(path: Path | None = None, **overrides: Any) -> Settings:  # noqa: ANN40
     Raises:
         SettingsError: The file is missing or no TOML, or a field is unknown or out of range; each is named.
     """
-    if path is None:
-        path = Path("blocker.toml")
-        toml = path if path.is_file() else None
-    elif path.is_file():
-        toml = path
-    else:
+    chosen = path or Path("blocker.toml")
+    try:
+        toml = chosen if chosen.is_file() else None
+    except OSError as error:
+        raise SettingsError(f"configuration file {chosen} cannot be looked for: {error.strerror}") from None
+    if toml is None and path is not None:
         raise SettingsError(f"configuration file {path} does not exist or is no file")
+    unknown = sorted(
+        name for name in os.environ if name.startswith(_PREFIX) and _field(name) not in Settings.model_fields
+    )
+    if unknown:
+        raise SettingsError(f"environment: {', '.join(unknown)}: there is no such setting; see blocker/settings.py")
     source: type[Settings] = type("Settings", (Settings,), {"_toml": toml, "__module__": __name__})
     try:
         return source(**{key: value for key, value in overrides.items() if value is not None})

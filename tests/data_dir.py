@@ -1,7 +1,7 @@
 """Where the shared test data lies, and how to read it.
 
 The data is public but large, so it is no part of the project. Tests that need it are marked with `needs_shared_data`
-and are the only ones that may be skipped; `BLOCKER_TEST_DATA` names the directory when it is not beside the project.
+and are the only ones that may be skipped; `SHARED_TEST_DATA` names the directory when it is not beside the project.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 SKIP_REASON = "shared data not present"
 VECTORS = Path(__file__).parent / "vectors"
 
-_OVERRIDE = os.environ.get("BLOCKER_TEST_DATA")
+_OVERRIDE = os.environ.get("SHARED_TEST_DATA")
 _DATA = Path(_OVERRIDE) if _OVERRIDE else Path(__file__).parents[2] / "shared" / "data"
 if _OVERRIDE and not _DATA.is_dir():
-    raise RuntimeError("BLOCKER_TEST_DATA names no directory")
+    raise RuntimeError("SHARED_TEST_DATA names no directory")
 
 HAS_SHARED_DATA = _DATA.is_dir()
 needs_shared_data = pytest.mark.skipif(not HAS_SHARED_DATA, reason=SKIP_REASON)

@@ -148,3 +148,10 @@ def test_settings_are_frozen_and_every_field_is_described() -> None:
         for name, field in model.model_fields.items():
             inner = isinstance(field.annotation, type) and hasattr(field.annotation, "model_fields")
             assert field.description or inner, f"{model.__name__}.{name}"
+
+
+def test_a_mistyped_variable_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BLOCKER_TIMEZON", "marked-value")
+    with pytest.raises(SettingsError, match="BLOCKER_TIMEZON") as caught:
+        load()
+    assert "marked-value" not in str(caught.value)

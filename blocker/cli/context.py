@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import logging
 import sys
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
@@ -104,8 +105,10 @@ class Context:
         Raises:
             ServeError: There is neither.
         """
+        logging.getLogger("blocker.follower").setLevel(logging.ERROR)  # what else it would log is told below
         follower = self.follower(persist=False)
         await follower.load_snapshot()
+        damage = "" if follower.matcher else follower.status.detail
         reason = ""
         try:
             async with await self.open_store() as store:
@@ -114,8 +117,9 @@ class Context:
         except StoreError as error:
             reason = str(error)
         if follower.matcher is None:
+            reasons = "; ".join(filter(None, (reason, damage)))
             raise ServeError(
-                f"there are no lists yet{f' ({reason})' if reason else ''}; pull them with `blocker lists pull` or "
+                f"there are no lists yet{f' ({reasons})' if reasons else ''}; pull them with `blocker lists pull` or "
                 "start a node with `blocker serve`"
             )
         if reason:

@@ -199,15 +199,14 @@ async def _rows(run: Context) -> list[dict[str, Any]]:
 
 
 def _described(manifest: Manifest) -> dict[str, Any]:
-    last = manifest.layers[-1] if manifest.layers else None
     return {
         "list": manifest.list,
         "serial": manifest.serial,
         "action": manifest.action,
         "mode": manifest.mode,
         "entries": manifest.entries,
-        "added": last.added if last else 0,
-        "removed": last.removed if last else 0,
+        "added": manifest.added,
+        "removed": manifest.removed,
         "published": datetime.fromtimestamp(manifest.created, UTC).isoformat(timespec="seconds"),
         "reason": manifest.reason,
         "path_case": manifest.path_case,

@@ -21,7 +21,7 @@ from blocker.gateways.engine import VerdictEngine
 from blocker.hits.counters import HitCounter
 from blocker.hits.exporter import Exporter
 from blocker.ingest.worker import IngestWorker
-from blocker.settings import Mode, Role
+from blocker.settings import Role
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -54,9 +54,7 @@ class Node:
             flush_seconds=self._settings.hits.flush_seconds,
         )
         engine = VerdictEngine(self.follower, self.hits)
-        shadow = {name for policy in self._settings.policies.values() for name, mode in policy.lists.items()
-                  if mode is Mode.SHADOW}  # fmt: skip
-        exporter = Exporter(engine.meters, self.hits, self.follower, shadow_lists=shadow)
+        exporter = Exporter(engine.meters, self.hits, self.follower, shadow_lists=self._settings.shadow_lists)
         app = create_app(engine, self.follower, self._settings, exporter, stale_after=self._stale_after)
         self.server = ControlServer(app, self._settings.http.host, self._settings.http.port)
 
@@ -85,6 +83,7 @@ class Node:
                     tasks.create_task(self.follower.run())
                     tasks.create_task(self.hits.run())
                     tasks.create_task(self._announce(ready))
+                    tasks.create_task(self._watch_server())
                 if Role.INGEST in roles:
                     tasks.create_task(self._ingest())
                 if self._settings.redis_url is None:
@@ -154,6 +153,13 @@ class Node:
         await self._stopping.wait()
         worker.stop()
         await running
+
+    async def _watch_server(self) -> None:
+        """A node whose listener ended by itself must not go on as if it were there."""
+        try:
+            await self.server.wait()
+        finally:
+            self.stop()
 
     async def _watch_redis(self) -> None:
         """Start the embedded Redis again if it died; whoever uses it reconnects by itself."""

@@ -156,7 +156,7 @@ async def _write(
         list=name, serial=head + 1, epoch=epoch, action=options.action, mode=options.mode,
         path_case=options.path_case, www_alias=options.www_alias, entries=plan.entries, digest=plan.digest,
         rules_digest=plan.rules_digest, layers=plan.layers(names["segment"], names["sealed"]), created=now,
-        reason=reason,
+        reason=reason, added=plan.added, removed=plan.removed,
     )  # fmt: skip
     await store.commit(manifest, expected=head)
     return manifest

@@ -66,6 +66,8 @@ class Manifest:
         layers: Oldest first; the first is the base. Empty for a list without rules.
         created: Unix time in seconds, UTC, by the publisher's clock.
         reason: Why, in words; shown in the log of the list. Never a rule's text.
+        added: Rules that this serial brought, compared to the one before; a layer's own count is of the layer.
+        removed: Rules that it took away.
         retired: The list was withdrawn: it matches nothing and leaves the followers.
     """
 
@@ -82,6 +84,8 @@ class Manifest:
     layers: tuple[Layer, ...]
     created: float
     reason: str
+    added: int = 0
+    removed: int = 0
     retired: bool = False
 
     @property
@@ -132,6 +136,8 @@ class Manifest:
             layers=tuple(_layer(f"{part}.layers[{index}]", layer) for index, layer in enumerate(layers)),
             created=float(_checked(part, fields, "created", "a time in unix seconds", _is_time)),
             reason=_checked(part, fields, "reason", "a text", lambda value: isinstance(value, str)),
+            added=_count(part, fields, "added"),
+            removed=_count(part, fields, "removed"),
             retired=_flag(part, fields, "retired"),
         )
 

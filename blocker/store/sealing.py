@@ -267,6 +267,9 @@ def _read(path: Path, size: int) -> bytes:
         raise KeyMaterialError(
             f"{path}: there is no such key file; copy the deployment's key files there with mode 0600"
         ) from None
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise KeyMaterialError(f"{path}: is no regular file; restore it from the deployment's backup")
     with os.fdopen(descriptor, "rb") as file:
         mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
         if mode & 0o077:

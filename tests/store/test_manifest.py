@@ -37,6 +37,8 @@ MANIFESTS = st.builds(
     layers=st.lists(LAYERS, max_size=3).map(tuple),
     created=st.floats(0, 4e9),
     reason=st.text(),
+    added=COUNT,
+    removed=COUNT,
     retired=st.booleans(),
 )
 

@@ -31,6 +31,7 @@ pub struct LineParser {
     bad: u64,
     errors: Vec<(u64, &'static str)>,
     rules: Builder,
+    found: usize,
 }
 
 impl LineParser {
@@ -47,6 +48,7 @@ impl LineParser {
             bad: 0,
             errors: Vec::new(),
             rules: Builder::default(),
+            found: 0,
         }
     }
 
@@ -57,7 +59,7 @@ impl LineParser {
 
     /// Rules found so far, repeated ones counted.
     pub fn rules(&self) -> usize {
-        self.rules.len()
+        self.found + self.rules.len()
     }
 
     /// Lines that are no rules.
@@ -111,6 +113,7 @@ impl LineParser {
             let last = std::mem::take(&mut self.partial);
             self.line(&last);
         }
+        self.found += self.rules.len();
         std::mem::take(&mut self.rules)
     }
 
