@@ -30,12 +30,6 @@ def seen(decision: Decision) -> OracleDecision:
     return OracleDecision(str(decision.verdict), decision.list, kind, decision.shadow, decision.invalid)
 
 
-def seen_of_host(decision: Decision) -> OracleDecision:
-    """The same of `decide_host`; what is still to be inspected was decided by no list yet."""
-    found = seen(decision)
-    return found._replace(list=None, kind=None) if decision.verdict == Verdict.INSPECT else found
-
-
 def public_rule(rule: OracleRule) -> Rule:
     return Rule(**{**rule._asdict(), "kind": Kind(rule.kind)})
 
@@ -102,7 +96,7 @@ def test_recorded_verdicts(case: dict[str, Any]) -> None:
 def test_recorded_host_verdicts(case: dict[str, Any]) -> None:
     native, *oracles = build_setup(_recorded(case))
     for host, verdict, name, kind in case["hosts"]:
-        assert seen_of_host(native.decide_host(host))[:3] == (verdict, name, kind), host
+        assert seen(native.decide_host(host))[:3] == (verdict, name, kind), host
         for oracle in oracles:
             assert oracle.decide_host(host)[:3] == (verdict, name, kind), host
 
@@ -142,7 +136,7 @@ def test_decide_host_equals_oracle(setup: Setup, hosts: list[str]) -> None:
     native, oracle, _ = build_setup(setup)
     for host in hosts:
         for spelling in (host, host.upper().encode(), host if host.startswith("[") else f"{host}."):
-            assert seen_of_host(native.decide_host(spelling)) == oracle.decide_host(host), spelling
+            assert seen(native.decide_host(spelling)) == oracle.decide_host(host), spelling
 
 
 @settings(max_examples=300)

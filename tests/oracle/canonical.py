@@ -74,12 +74,15 @@ def canonical_parts(url: str | bytes) -> Canonical:
     data = clean(data)
     scheme, rest = take_scheme(data)
     authority, path, query = take_authority(rest)
-    return Canonical(
+    parts = Canonical(
         scheme.decode("ascii"),
         canonical_host(host_of_authority(authority)),
         canonical_path(path),
         None if query is None else canonical_query(query),
     )
+    if len(str(parts)) > MAX_INPUT_BYTES:  # it could not be read again
+        raise InvalidURL("too long")
+    return parts
 
 
 def to_bytes(url: str | bytes) -> bytes:

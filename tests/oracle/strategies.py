@@ -40,19 +40,101 @@ def _soup(pieces: tuple[str, ...], max_size: int) -> st.SearchStrategy[str]:
 
 
 _ESCAPES = (
-    "%", "%25", "%2", "%%", "25", "2", "5", "e", "E", "%2e", "%2F", "%5c", "%3F", "%23", "%61", "%C3", "%bc", "%00",
+    "%",
+    "%25",
+    "%2",
+    "%%",
+    "25",
+    "2",
+    "5",
+    "e",
+    "E",
+    "%2e",
+    "%2F",
+    "%5c",
+    "%3F",
+    "%23",
+    "%61",
+    "%C3",
+    "%bc",
+    "%00",
 )
 _SCHEMES = ("", "http:", "http://", "HTTPS://", "ws:\\\\", "wss:/", "ftp:///", "//", "\\\\", "/", "mailto:", "x-y.z+1:")
 _URL_PIECES = (
-    *_ESCAPES, *_SCHEMES, "a", "B", "h.test", "0", "80", ".", "..", "/", "\\", "?", "#", "@", ":", "[", "]", "::1", " ",
-    "\t", "\n", "\x00", "\x7f", ",", "*", "xn--", "\u00fc", "\u3002", "\u00ad", "\u200d", "\u05d0", "\udc80", "\ud800",
-    "0x", "|",
+    *_ESCAPES,
+    *_SCHEMES,
+    "a",
+    "B",
+    "h.test",
+    "0",
+    "80",
+    ".",
+    "..",
+    "/",
+    "\\",
+    "?",
+    "#",
+    "@",
+    ":",
+    "[",
+    "]",
+    "::1",
+    " ",
+    "\t",
+    "\n",
+    "\x00",
+    "\x7f",
+    ",",
+    "*",
+    "xn--",
+    "\u00fc",
+    "\u3002",
+    "\u00ad",
+    "\u200d",
+    "\u05d0",
+    "\udc80",
+    "\ud800",
+    "0x",
+    "|",
 )
 _PATH_PIECES = (*_ESCAPES, "a", "b", "/", "/", "\\", ".", "..", "%252e", " ", "\u00fc", "\udcff", ";", "@", ":", "?")
 _IDNA_PIECES = (
-    "a", "1", "-", ".", "\u3002", "\uff0e", "\u00fc", "u\u0308", "\u0308", "\u00df", "\u1e9e", "\u00c4", "\u05d0",
-    "\u0661", "\u06f1", "\u200c", "\u200d", "\u094d", "\u0915", "\u00ad", "\uff21", "\uff05", "\uff0f", "\u2260",
-    "\u4e2d", "xn--", "xn--tda", "xn--a", "XN--", "\ufffd", "\ue000", "%C3%BC", "%25C3%25BC", "#", ",", "[",
+    "a",
+    "1",
+    "-",
+    ".",
+    "\u3002",
+    "\uff0e",
+    "\u00fc",
+    "u\u0308",
+    "\u0308",
+    "\u00df",
+    "\u1e9e",
+    "\u00c4",
+    "\u05d0",
+    "\u0661",
+    "\u06f1",
+    "\u200c",
+    "\u200d",
+    "\u094d",
+    "\u0915",
+    "\u00ad",
+    "\uff21",
+    "\uff05",
+    "\uff0f",
+    "\u2260",
+    "\u4e2d",
+    "xn--",
+    "xn--tda",
+    "xn--a",
+    "XN--",
+    "\ufffd",
+    "\ue000",
+    "%C3%BC",
+    "%25C3%25BC",
+    "#",
+    ",",
+    "[",
     "_",
 )
 
@@ -113,14 +195,29 @@ any_url: st.SearchStrategy[str | bytes] = st.one_of(
 # Most rules and requests share these hosts and paths; the odd ones ask one special question each.
 _MEETING_HOSTS = ("a.com", "www.a.com", "b.a.com", "www.b.a.com")
 _ODD_HOSTS = (
-    "www.www.a.com", "c.www.a.com", "b.com", "com", "www.com", "a.www.com", "192.0.2.7", "a.192.0.2.7", "www.192.0.2.7",
+    "www.www.a.com",
+    "c.www.a.com",
+    "b.com",
+    "com",
+    "www.com",
+    "a.www.com",
+    "192.0.2.7",
+    "a.192.0.2.7",
+    "www.192.0.2.7",
     "[2001:db8::1]",
 )
 _PATHS = ("/", "/a", "/a/", "/A", "/a/b", "/a/b/", "/A/b", "/ab", "/a/b/c/d")
 _QUERIES = (None, None, "", "x", "X", "x=%25", "x?")
 _SPELLINGS = (
-    ("/", "/"), ("/", "//"), ("/", "\\"), ("/", "%2F"), ("/", "/./"), ("/", "/c/../"), ("a", "%61"),
-    ("b", "%2562"), (".com", ".COM."),
+    ("/", "/"),
+    ("/", "//"),
+    ("/", "\\"),
+    ("/", "%2F"),
+    ("/", "/./"),
+    ("/", "/c/../"),
+    ("a", "%61"),
+    ("b", "%2562"),
+    (".com", ".COM."),
 )
 
 
@@ -197,9 +294,9 @@ def _urls_near(draw: st.DrawFn, rule: OracleRule) -> str:
     return host + (path or "/") + ("" if query is None else f"?{query}")
 
 
-_urls_anywhere = st.tuples(
-    matching_hosts, st.sampled_from(_PATHS), st.sampled_from(("", "", "?", "?x", "?X"))
-).map("".join)
+_urls_anywhere = st.tuples(matching_hosts, st.sampled_from(_PATHS), st.sampled_from(("", "", "?", "?x", "?X"))).map(
+    "".join
+)
 
 
 class Case(NamedTuple):

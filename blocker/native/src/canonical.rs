@@ -16,7 +16,7 @@ pub const MAX_URL_BYTES: usize = 65_536;
 pub enum UrlError {
     /// Nothing is left after trimming.
     Empty,
-    /// More than [`MAX_URL_BYTES`].
+    /// More than [`MAX_URL_BYTES`], as it came or in canonical form.
     TooLong,
     /// A scheme other than http, https, ws, wss and ftp.
     Scheme,
@@ -129,6 +129,10 @@ impl Canonical {
         if let Some(query) = raw_query {
             self.text.push(b'?');
             self.push_query(query);
+        }
+        // Escaping may triple a text: one that could not be read again is refused now.
+        if self.text.len() > MAX_URL_BYTES {
+            return Err(UrlError::TooLong);
         }
         Ok(())
     }

@@ -177,6 +177,8 @@ impl Walker {
         let verdict = if blocked && below & policy.allow == 0 {
             Verdict::Block
         } else if below & (policy.allow | policy.block) != 0 {
+            // Nothing is decided yet, so no rule is named.
+            outcome.winner = None;
             Verdict::Inspect
         } else {
             outcome.verdict()
