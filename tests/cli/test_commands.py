@@ -31,7 +31,8 @@ SAMPLES = ["exceptions", "sample-domains", "sample-hosts", "sample-shadow", "sam
 
 
 def commands(
-    command: Any, path: tuple[str, ...] = ()  # noqa: ANN401 - of the library that typer holds within itself
+    command: Any,  # noqa: ANN401 - of the library that typer holds within itself
+    path: tuple[str, ...] = (),
 ) -> Iterator[tuple[str, ...]]:
     """Every command there is, by the words that call it."""
     yield path

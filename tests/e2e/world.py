@@ -140,9 +140,7 @@ class Witness:
 
     def _version(self, name: str, answers: Sequence[dict[str, Any]]) -> int:
         told = tuple((answer["verdict"], answer["list"], answer["kind"]) for answer in answers)
-        explained = [
-            version for version in range(1, self._world.version[name] + 1) if expected(name, version) == told
-        ]
+        explained = [version for version in range(1, self._world.version[name] + 1) if expected(name, version) == told]
         assert len(explained) == 1, f"{name}: {len(explained)} versions explain what was answered"
         serials = {answer["serial"] for answer in answers if answer["list"] == name}
         assert len(serials) == 1
