@@ -1,0 +1,1 @@
+"""The follower on a real Redis: in step with it, and never worse off for what Redis or the disk do."""
