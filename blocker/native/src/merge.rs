@@ -1,7 +1,8 @@
 //! Making a table: one pass over the folded layers of all lists, side by side.
 
 use std::collections::HashMap;
-use std::slice;
+
+use memmap2::{MmapMut, RemapOptions};
 
 use crate::flags;
 use crate::node::{LookupKey, NodeId};
@@ -29,13 +30,14 @@ pub fn merge(
     if u32::try_from(most).is_err() {
         return Err(TableError::TooLarge);
     }
-    Merger::new(most).run(folds)?.finish(lists, depth, key)
+    Merger::new(most)?.run(folds)?.finish(lists, depth, key)
 }
 
 /// A table being filled.
 struct Merger {
     bits: u32,
-    words: Vec<u64>,
+    /// The table's memory: header, index and keys while nodes come, everything in the end.
+    memory: MmapMut,
     keys_at: usize,
     nodes: usize,
     bucket: usize,
@@ -49,12 +51,16 @@ struct Merger {
 }
 
 impl Merger {
-    fn new(most: usize) -> Self {
+    fn new(most: usize) -> Result<Self, TableError> {
         let bits = (most / BUCKET).max(2).next_power_of_two().ilog2();
-        let keys_at = (HEADER + (((1_usize << bits) + 1) * 4).next_multiple_of(8)) / 8;
-        Self {
+        let keys_at = HEADER + (((1_usize << bits) + 1) * 4).next_multiple_of(8);
+        let memory = MmapMut::map_anon(keys_at + most * 8)?;
+        // A probe goes anywhere: with small pages most of its time is address translation. Only advice, so it may fail.
+        #[cfg(target_os = "linux")]
+        let _ = memory.advise(memmap2::Advice::HugePage);
+        Ok(Self {
             bits,
-            words: vec![0; keys_at + most],
+            memory,
             keys_at,
             nodes: 0,
             bucket: 0,
@@ -64,7 +70,7 @@ impl Merger {
             single: vec![Vec::new(); MAX_LISTS],
             references: Vec::new(),
             text: Vec::new(),
-        }
+        })
     }
 
     fn run(mut self, mut folds: Vec<Fold<'_>>) -> Result<Self, TableError> {
@@ -120,7 +126,8 @@ impl Merger {
     fn push(&mut self, id: NodeId, number: u32) {
         let bucket = ((id >> 64) as u64 >> (64 - self.bits)) as usize;
         self.fill_index(bucket);
-        self.words[self.keys_at + self.nodes] = id as u64;
+        let at = self.keys_at + self.nodes * 8;
+        self.memory[at..at + 8].copy_from_slice(&(id as u64).to_le_bytes());
         self.numbers.push(number);
         self.nodes += 1;
     }
@@ -128,8 +135,8 @@ impl Merger {
     /// Writes the begin of every bucket up to and with `bucket`.
     fn fill_index(&mut self, bucket: usize) {
         while self.bucket <= bucket {
-            let at = HEADER / 4 + self.bucket;
-            self.words[at / 2] |= (self.nodes as u64) << (32 * (at % 2));
+            let at = HEADER + self.bucket * 4;
+            self.memory[at..at + 4].copy_from_slice(&(self.nodes as u32).to_le_bytes());
             self.bucket += 1;
         }
     }
@@ -151,12 +158,10 @@ impl Merger {
             text: self.text.len(),
         };
         let parts = header.parts().ok_or(TableError::TooLarge)?;
-        let mut words = self.words;
-        words.truncate(parts.numbers / 8);
-        words.resize(parts.end / 8, 0);
-        words.shrink_to_fit();
-        // SAFETY: as in `Backing::bytes`, and any bytes are valid u64s again.
-        let bytes = unsafe { slice::from_raw_parts_mut(words.as_mut_ptr().cast::<u8>(), parts.end) };
+        let mut memory = self.memory;
+        // SAFETY: nothing points into the mapping yet; what is added reads as zero, as it did before.
+        unsafe { memory.remap(parts.end, RemapOptions::new().may_move(true))? };
+        let bytes = &mut memory[..];
         if wide {
             fill(&mut bytes[parts.numbers..], self.numbers.iter().map(|number| number.to_le_bytes()));
         } else {
@@ -178,7 +183,7 @@ impl Merger {
         let sum = checksum(bytes);
         bytes[24..32].copy_from_slice(&sum.to_le_bytes());
         Ok(Table {
-            backing: Backing::Memory(words),
+            backing: Backing::Memory(memory),
             key: key.clone(),
             lists,
             parts,

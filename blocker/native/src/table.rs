@@ -29,7 +29,7 @@ use std::io::Write as _;
 use std::path::Path;
 use std::{fmt, io, slice};
 
-use memmap2::Mmap;
+use memmap2::{Mmap, MmapMut};
 
 use crate::flags;
 use crate::node::{LookupKey, NodeId};
@@ -126,15 +126,14 @@ pub struct ListInfo {
 }
 
 pub(crate) enum Backing {
-    Memory(Vec<u64>),
+    Memory(MmapMut),
     File(Mmap),
 }
 
 impl Backing {
     fn bytes(&self) -> &[u8] {
         match self {
-            // SAFETY: every byte of a u64 is initialised and u8 has no alignment.
-            Self::Memory(words) => unsafe { slice::from_raw_parts(words.as_ptr().cast(), words.len() * 8) },
+            Self::Memory(map) => map,
             Self::File(map) => map,
         }
     }
