@@ -1,7 +1,8 @@
 """The one exception root of Blocker and its children.
 
 Contract: a message names what is wrong, where, and the remedy if there is one. It never holds a URL, a host or a path
-of a list or of a request, and nothing about a user. Wire status, RCODE and exit code are chosen where the error is caught.
+of a list or of a request, and nothing about a user. Wire status, RCODE and exit code are chosen where the error is
+caught.
 """
 
 

@@ -124,11 +124,16 @@ def test_real_requests_are_decided_as_the_oracle_decides(loaded: dict[str, Loade
 def test_real_requests_with_exceptions_shadow_and_options(loaded: dict[str, Loaded]) -> None:
     """The same over the smaller lists, with everything switched on that changes how rules are compared."""
     modes: dict[str, Literal["enforce", "shadow"] | None] = {
-        "tweetfeed-urls": "shadow", "maltrail-urls": "enforce", "tweetfeed-domains": "enforce",
+        "tweetfeed-urls": "shadow",
+        "maltrail-urls": "enforce",
+        "tweetfeed-domains": "enforce",
     }
     owners = {
         name: OracleList(
-            name, list(loaded[name].rules), allow=name == "tweetfeed-domains", www_alias=name != "tweetfeed-domains",
+            name,
+            list(loaded[name].rules),
+            allow=name == "tweetfeed-domains",
+            www_alias=name != "tweetfeed-domains",
             fold_case=True,
         )
         for name in modes

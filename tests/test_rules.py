@@ -298,7 +298,21 @@ def test_metadata_is_kept_and_checked() -> None:
 
 _PLAIN_HOSTS = ("a.test", "www.a.test", "test", "*.a.test", "*.test", "*.192.0.2.7", "192.0.2.7")
 _PATHS = (
-    "", "/", "/*", "/a", "/a/", "/a/*", "/a*", "/a/./", "/a/..", "/%2e/*", "//", "\\*", "/a?b/*", "/a#b/*", "/.%3F",
+    "",
+    "/",
+    "/*",
+    "/a",
+    "/a/",
+    "/a/*",
+    "/a*",
+    "/a/./",
+    "/a/..",
+    "/%2e/*",
+    "//",
+    "\\*",
+    "/a?b/*",
+    "/a#b/*",
+    "/.%3F",
 )
 _line_hosts = st.one_of(hosts, st.sampled_from(_PLAIN_HOSTS))
 _lines = st.one_of(

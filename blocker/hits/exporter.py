@@ -194,9 +194,7 @@ class _Node(Collector):
         seconds = HistogramMetricFamily(
             "blocker_decision_seconds", "Time of a decision that did not block, in seconds.", labels=["gateway"]
         )
-        invalid = CounterMetricFamily(
-            "blocker_invalid_urls", "Decisions on a text that is no URL.", labels=["gateway"]
-        )
+        invalid = CounterMetricFamily("blocker_invalid_urls", "Decisions on a text that is no URL.", labels=["gateway"])
         for gateway, meter in sorted(self._meters.items()):
             decisions.add_metric([gateway, "allow"], meter.allow)
             decisions.add_metric([gateway, "inspect"], meter.inspect)

@@ -15,7 +15,19 @@ GATEWAYS: tuple[str, ...] = get_args(Gateway)
 
 # Upper bounds of the histogram in nanoseconds. A decision takes 0.3 to 1 µs; what is over 100 µs is a stall.
 BOUNDS_NS = (
-    200, 500, 1_000, 2_000, 5_000, 10_000, 20_000, 50_000, 100_000, 200_000, 500_000, 1_000_000, 10_000_000,
+    200,
+    500,
+    1_000,
+    2_000,
+    5_000,
+    10_000,
+    20_000,
+    50_000,
+    100_000,
+    200_000,
+    500_000,
+    1_000_000,
+    10_000_000,
 )
 
 

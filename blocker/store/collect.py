@@ -61,9 +61,7 @@ async def collect_orphans(session: Session, keys: Keys, grace_seconds: float, ke
     what = "collect orphans"
     seconds, micros = await session.script(what, scripts.TIME, [keys.meta])
     border = int(seconds) + int(micros) / 1e6 - grace_seconds
-    flat: list[bytes] = await session.command(
-        what, "ZRANGEBYSCORE", keys.blobs, "-inf", f"({border!r}", "WITHSCORES"
-    )
+    flat: list[bytes] = await session.command(what, "ZRANGEBYSCORE", keys.blobs, "-inf", f"({border!r}", "WITHSCORES")
     listed = {member.decode(): score for member, score in zip(flat[::2], flat[1::2], strict=True)}
     heads = await session.command(what, "HGETALL", keys.heads)
     manifests = 0

@@ -157,8 +157,14 @@ class EmbeddedRedis:
         with self._log.open("ab") as log:
             # Its own session, so that Ctrl-C reaches the node first; umask, so that the socket is never open to others.
             return subprocess.Popen(  # noqa: S603 - the program is redis-server, the arguments are ours
-                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self._directory, pass_fds=(lock,),
-                start_new_session=True, umask=0o077,
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                cwd=self._directory,
+                pass_fds=(lock,),
+                start_new_session=True,
+                umask=0o077,
             )
 
     def _lock(self) -> int | None:

@@ -202,9 +202,7 @@ def _exactly(part: str, fields: Mapping[str, object], expected: tuple[str, ...])
         raise FormatError(f"{part}: unknown fields; written by a newer Blocker, upgrade this node")
 
 
-def _checked(
-    part: str, fields: Mapping[str, Any], name: str, expected: str, holds: Callable[[Any], bool]
-) -> Any:  # noqa: ANN401 - the type follows from `holds`
+def _checked(part: str, fields: Mapping[str, Any], name: str, expected: str, holds: Callable[[Any], bool]) -> Any:  # noqa: ANN401 - the type follows from `holds`
     value = fields.get(name)
     if not holds(value):
         raise _wrong(f"{part}.{name}", expected, value)

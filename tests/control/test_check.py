@@ -47,7 +47,12 @@ async def test_the_policy_decides(node: ControlNode) -> None:
 
 @pytest.mark.parametrize(
     "raw",
-    ["http%3A%2F%2Fbad.example%2Fpage", "http://bad.example/page", "bad.example/page", "HTTP://BAD.example:80//page%23x"],
+    [
+        "http%3A%2F%2Fbad.example%2Fpage",
+        "http://bad.example/page",
+        "bad.example/page",
+        "HTTP://BAD.example:80//page%23x",
+    ],
 )
 async def test_any_spelling_is_decided(node: ControlNode, raw: str) -> None:
     assert (await node.client.get(f"/v1/check?url={raw}")).json()["verdict"] == "block"

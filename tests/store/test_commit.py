@@ -42,9 +42,7 @@ async def test_of_publishers_at_once_one_wins(server: RedisServer, store: Store,
     assert [manifest.serial for manifest in await store.history("test")] == [*range(29, 0, -1)]
 
 
-async def test_publishers_that_retry_use_every_serial_once(
-    server: RedisServer, store: Store, deployment: str
-) -> None:
+async def test_publishers_that_retry_use_every_serial_once(server: RedisServer, store: Store, deployment: str) -> None:
     async def publisher(name: str) -> list[int]:
         done: list[int] = []
         async with await Store.open(server.url, deployment) as own:

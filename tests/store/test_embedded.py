@@ -322,9 +322,7 @@ def test_valkey_is_a_server(only: Callable[..., None], tmp_path: Path, monkeypat
     assert find_binary().version == (8, 1, 3)
 
 
-async def test_a_directory_that_cannot_be_used_is_named(
-    make: Callable[[Path], EmbeddedRedis], tmp_path: Path
-) -> None:
+async def test_a_directory_that_cannot_be_used_is_named(make: Callable[[Path], EmbeddedRedis], tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(StoreError, match=r"file/redis: cannot be used \(Not a directory\).*data_dir"):
         await make(tmp_path / "file").ensure()
@@ -422,9 +420,7 @@ async def test_a_server_may_load_longer_than_it_may_be_silent(
 ) -> None:  # fmt: skip
     slow = tmp_path / "slow"
     slow.write_text(
-        "#!/bin/sh\n"
-        f'[ "$1" = --version ] && exec {binary} --version\n'
-        f'exec {binary} "$@" --key-load-delay 100\n'
+        f'#!/bin/sh\n[ "$1" = --version ] && exec {binary} --version\nexec {binary} "$@" --key-load-delay 100\n'
     )
     slow.chmod(0o755)
     only(redis_server=slow)

@@ -35,20 +35,39 @@ _FIELDS = ("urls", "policy")
 _FAULTS = 10  # told of one request
 
 _BLOCKED = {
-    "verdict": "block", "list": "example-list", "kind": "prefix", "serial": 7,
-    "canonical": "http://listed.example/gallery/", "reference": "EX-1", "shadow": [], "invalid": False,
+    "verdict": "block",
+    "list": "example-list",
+    "kind": "prefix",
+    "serial": 7,
+    "canonical": "http://listed.example/gallery/",
+    "reference": "EX-1",
+    "shadow": [],
+    "invalid": False,
 }
 _ALLOWED: dict[str, Any] = {
-    "verdict": "allow", "list": None, "kind": None, "serial": None,
-    "canonical": "http://other.example/", "reference": None, "shadow": [], "invalid": False,
+    "verdict": "allow",
+    "list": None,
+    "kind": None,
+    "serial": None,
+    "canonical": "http://other.example/",
+    "reference": None,
+    "shadow": [],
+    "invalid": False,
 }
 _POLICY_PARAMETER = {
-    "name": "policy", "in": "query", "required": False, "description": "Name of a configured policy.",
+    "name": "policy",
+    "in": "query",
+    "required": False,
+    "description": "Name of a configured policy.",
     "schema": {"type": "string", "default": "default"},
 }
 _URL_PARAMETER = {
-    "name": "url", "in": "query", "required": True, "description": "What to decide, percent-encoded.",
-    "schema": {"type": "string"}, "example": "http://listed.example/gallery/",
+    "name": "url",
+    "in": "query",
+    "required": True,
+    "description": "What to decide, percent-encoded.",
+    "schema": {"type": "string"},
+    "example": "http://listed.example/gallery/",
 }
 _BATCH_BODY = {
     "required": True,

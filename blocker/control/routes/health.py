@@ -10,8 +10,14 @@ from blocker.gateways.engine import Follower
 from blocker.hits.exporter import CONTENT_TYPE, Exporter
 
 _READY = {
-    "status": "ready", "lists": [{"name": "example-list", "serial": 7}], "store_up": True, "lag_seconds": 0.1,
-    "source": "store", "epoch": "5f0c", "last_sync": 1790000000.0, "detail": "",
+    "status": "ready",
+    "lists": [{"name": "example-list", "serial": 7}],
+    "store_up": True,
+    "lag_seconds": 0.1,
+    "source": "store",
+    "epoch": "5f0c",
+    "last_sync": 1790000000.0,
+    "detail": "",
 }
 
 

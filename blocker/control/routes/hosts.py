@@ -10,8 +10,14 @@ from blocker.control.schema import HostAnswer, example
 from blocker.gateways.engine import VerdictEngine
 
 _EXAMPLE: dict[str, Any] = {
-    "verdict": "inspect", "list": None, "kind": None, "serial": None,
-    "canonical": "listed.example", "reference": None, "shadow": [], "invalid": False,
+    "verdict": "inspect",
+    "list": None,
+    "kind": None,
+    "serial": None,
+    "canonical": "listed.example",
+    "reference": None,
+    "shadow": [],
+    "invalid": False,
 }
 
 
@@ -27,7 +33,10 @@ def make_router(engine: VerdictEngine) -> APIRouter:
         openapi_extra={
             "parameters": [
                 {
-                    "name": "policy", "in": "query", "required": False, "description": "Name of a configured policy.",
+                    "name": "policy",
+                    "in": "query",
+                    "required": False,
+                    "description": "Name of a configured policy.",
                     "schema": {"type": "string", "default": "default"},
                 }
             ]

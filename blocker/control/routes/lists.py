@@ -11,8 +11,13 @@ from blocker.matcher import table_lists
 from blocker.settings import Mode
 
 _EXAMPLE = {
-    "name": "example-list", "action": "block", "mode": "enforce", "serial": 7, "entries": 6012,
-    "age_seconds": 1800.0, "stale": False,
+    "name": "example-list",
+    "action": "block",
+    "mode": "enforce",
+    "serial": 7,
+    "entries": 6012,
+    "age_seconds": 1800.0,
+    "stale": False,
 }
 
 
