@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
@@ -13,6 +13,9 @@ from blocker import log, settings
 from blocker.cli import bench, decide, doctor, lists, serve
 from blocker.cli.context import Context
 from blocker.errors import BlockerError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 app = typer.Typer(
     name="blocker",
@@ -54,18 +57,39 @@ def options(
     context.obj = Context(settings.load(config, data_dir=data_dir, lists_dir=lists_dir))
 
 
+# Called instead of `app`, which would put an exception hook of its own in place, one that prints messages and source.
+command = typer.main.get_command(app)
+
+
 def main() -> None:
     """Run the command; the program's entry point."""
     # Until a command says otherwise only what needs somebody is shown, and never a value of an exception.
     log.configure("warning")
     log.catch_uncaught()
     try:
-        app()
+        command()
     except BlockerError as error:
-        typer.secho(f"blocker: {error}", err=True, fg=typer.colors.RED if sys.stderr.isatty() else None)
-        sys.exit(1)
+        _refuse(str(error))
+    except ExceptionGroup as group:  # from the tasks of a node
+        own, others = group.split(BlockerError)
+        if own is None or others is not None:
+            raise
+        _refuse("; ".join(map(str, _leaves(own))))
     except KeyboardInterrupt:
         sys.exit(130)
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(1)
+
+
+def _refuse(reason: str) -> NoReturn:
+    typer.secho(f"blocker: {reason}", err=True, fg=typer.colors.RED if sys.stderr.isatty() else None)
+    sys.exit(1)
+
+
+def _leaves(group: ExceptionGroup[BlockerError]) -> Iterator[BlockerError]:
+    for error in group.exceptions:
+        if isinstance(error, ExceptionGroup):
+            yield from _leaves(error)
+        else:
+            yield error

@@ -45,8 +45,12 @@ ROWS = (
 def bench(
     context: typer.Context,
     sizes: SizesOption = "10000,100000,1000000",
-    rules: Annotated[Path | None, typer.Option("--rules", help="A list of URLs of your own instead.")] = None,
-    urls: Annotated[Path | None, typer.Option("--urls", help="Real requests to ask for, one a line.")] = None,
+    rules: Annotated[
+        Path | None, typer.Option("--rules", exists=True, dir_okay=False, help="A list of URLs of your own instead.")
+    ] = None,
+    urls: Annotated[
+        Path | None, typer.Option("--urls", exists=True, dir_okay=False, help="Real requests to ask for, one a line.")
+    ] = None,
     json: Json = False,
 ) -> None:
     """Measure decisions, memory, start and updates, beside plain Python structures in the same run."""

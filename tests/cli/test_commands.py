@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -11,10 +12,11 @@ import typer
 
 from blocker.cli.app import app
 from blocker.cli.bench import ROWS
+from blocker.errors import ServeError, StoreError
 from tests.e2e.processes import program
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from tests.cli.conftest import CommandLine
 
@@ -60,6 +62,7 @@ def test_the_version(empty: CommandLine) -> None:
         (), ("nonsense",), ("check",), ("check", "--nonsense", "x"), ("explain",), ("lists",), ("lists", "nonsense"),
         ("lists", "show"), ("lists", "show", "x", "--serial", "one"), ("lists", "log", "x", "--limit", "0"),
         ("serve", "--role", "nonsense"), ("serve", "surplus"), ("bench", "--sizes", "many"), ("bench", "--sizes", "0"),
+        ("bench", "--rules", "/nowhere"),
     ],
     ids=" ".join,
 )  # fmt: skip
@@ -287,6 +290,41 @@ class TestConfiguration:
 
     def test_a_bad_variable_is_named(self, blocker: CommandLine) -> None:
         assert "poll_seconds" in blocker.refused("lists", "ls", poll_seconds="never")
+
+
+class TestFaults:
+    """What ends a command in a way that nobody foresaw is told without any value."""
+
+    def test_of_a_nodes_tasks(self, empty: CommandLine) -> None:
+        group = ExceptionGroup("tasks", [ServeError("one"), ExceptionGroup("more", [StoreError("two")])])
+        empty.monkeypatch.setattr("blocker.cli.app.command", _raises(group))
+        assert empty.refused() == "blocker: one; two"
+
+    def test_that_are_ours(self, empty: CommandLine) -> None:
+        code = (
+            "import sys, blocker.cli.app as app\n"
+            "def fault(): raise ValueError('zxqmark')\n"
+            "app.app.command('fault')(fault)\n"
+            "app.command = app.typer.main.get_command(app.app)\n"
+            "sys.argv = ['blocker', 'fault']\n"
+            "app.main()\n"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", code], check=False, capture_output=True, text=True, cwd=empty.directory,
+            env=empty.environment,
+        )  # fmt: skip
+        assert done.returncode == 1
+        (line,) = done.stderr.splitlines()
+        assert "uncaught exception" in line
+        assert "ValueError" in line
+        assert "zxqmark" not in line
+
+
+def _raises(error: Exception) -> Callable[[], None]:
+    def command() -> None:
+        raise error
+
+    return command
 
 
 def test_bench(blocker: CommandLine) -> None:
