@@ -21,6 +21,8 @@ RuleFormat = Literal["url", "domain", "hosts"]
 
 # Long enough for every authority's numbering seen so far, short enough that nobody keeps a page address in it.
 MAX_REFERENCE_BYTES = 64
+# Canonical hosts: no name is made of digits and dots alone, and none has brackets.
+_ADDRESS = re.compile(r"[0-9.]+|\[.*\]")
 _REFERENCE = re.compile(r"[^\x00-\x20\x7f]{1,64}")
 
 
@@ -135,7 +137,8 @@ class Rule:
 
     def __str__(self) -> str:
         """The rule as the `url` format writes it, as far as that can say it."""
-        host = f"*.{self.host}" if self.subdomains or self.kind is Kind.DOMAIN else self.host
+        wide = self.subdomains or (self.kind is Kind.DOMAIN and not _ADDRESS.fullmatch(self.host))
+        host = f"*.{self.host}" if wide else self.host
         match self.kind:
             case Kind.DOMAIN:
                 return f"http://{host}"

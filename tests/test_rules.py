@@ -409,3 +409,10 @@ def test_line_parser_equals_rule_parse(lines: list[str], step: int, end: bool) -
 def test_public_names() -> None:
     assert blocker.Rule is Rule
     assert issubclass(InvalidRule, ValueError)
+
+
+@pytest.mark.parametrize("address", ["203.0.113.9", "[2001:db8::1]"])
+def test_a_domain_rule_on_an_address_is_written_so_that_it_can_be_read(address: str) -> None:
+    """An address has no subdomains, so it is written, and read again, as the host it is."""
+    rule = Rule(kind=Kind.DOMAIN, host=address)
+    assert Rule.parse(str(rule)) == Rule(kind=Kind.HOST, host=address)

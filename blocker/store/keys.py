@@ -17,13 +17,15 @@ reads another's keys. After the tag:
 | `:commits`                 | stream | `epoch`, `list`, `serial`, `digest` of each commit; a wake-up hint,     |
 |                            |        | trimmed to about COMMITS_KEPT                                           |
 | `:checked`                 | hash   | list → unix time of the last successful look at its source              |
-| `:source:<list>`           | hash   | what ingest remembers of a source (ETag and the like)                   |
+| `:source:<list>`           | hash   | what ingest remembers of a source (ETag, last result); a fault may name |
+|                            |        | the host that the list is fetched from, nothing more of its address     |
 | `:hits:<node>`             | hash   | hit cell → count since ever; the cells' names are opaque here           |
 | `:hits:<node>:seq`         | hash   | boot → `<rank>:<sequence>`: the last flush of each boot that was        |
 |                            |        | counted; ranks order the boots, so that only the newest are kept        |
 | `:nodes`                   | set    | the nodes that have flushed hits                                        |
 
-No key, field or value holds an URL, a host or a path in clear, or anything about a user. No times are kept beside hits.
+No key, field or value holds an URL, a listed host or a path in clear, or anything about a user. No times are kept
+beside hits.
 List and node names must match settings.NAME_PATTERN, which has no colon: so no two keys can collide.
 """
 
