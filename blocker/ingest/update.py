@@ -163,10 +163,8 @@ async def _read(source: Source, known: Mapping[str, str], now: float, progress: 
         state = download.state()
     if state["sha256"] == known.get("sha256"):
         return _Read(state)
-    entries = parser.rules  # without a last line that has no line end
     rules = await asyncio.to_thread(parser.finish)
-    entries = max(entries, len(rules))
-    return _Read(state, rules, parser.lines, entries, parser.bad, tuple(parser.errors[:SHOWN_ERRORS]))
+    return _Read(state, rules, parser.lines, parser.rules, parser.bad, tuple(parser.errors[:SHOWN_ERRORS]))
 
 
 async def _publish(
