@@ -8,7 +8,7 @@ NATIVE := blocker/native
 NATIVE_SOURCES := $(shell find $(NATIVE)/src -name '*.rs') $(NATIVE)/Cargo.toml $(NATIVE)/Cargo.lock
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check bench format lock clean packages
+.PHONY: help setup run test coverage check bench format lock clean packages
 
 help:
 	@echo "make run     build, start a node on an embedded Redis with the sample lists"
@@ -40,6 +40,9 @@ packages:
 test: setup packages
 	cargo test --release --locked --no-default-features --manifest-path $(NATIVE)/Cargo.toml --quiet
 	$(BIN)/pytest $(PYTEST_ARGUMENTS)
+
+coverage: setup packages
+	$(BIN)/pytest --cov=blocker --cov-report=term $(PYTEST_ARGUMENTS)
 
 check: setup
 	$(BIN)/ruff format --check .
