@@ -20,7 +20,7 @@ help:
 setup: $(VENV)/.built
 
 $(VENV)/.requirements: requirements/dev.txt
-	@command -v cargo >/dev/null || { echo "Rust is missing: install it with your distribution's rustc and cargo (1.85 or later), or from https://rustup.rs"; exit 1; }
+	@./.ci/prerequisites $(PYTHON)
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --require-hashes -r requirements/dev.txt
 	@touch $@

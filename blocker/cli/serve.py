@@ -25,13 +25,14 @@ RoleOption = Annotated[
 def serve(
     context: typer.Context,
     role: RoleOption = None,
+    json: Annotated[bool, typer.Option("--json", help="Log one JSON object a line.")] = False,
     hints: Annotated[bool, typer.Option("--hints", help="Say what to try with the sample lists, once ready.")] = False,
 ) -> None:
     """Run a node: follower, HTTP control plane and ingest worker, until SIGINT or SIGTERM."""
     run = of(context)
     if role:
         run = Context(run.settings.model_copy(update={"roles": tuple(role)}))
-    log.configure(run.settings.log_level, run.settings.log_format)
+    log.configure(run.settings.log_level, "json" if json else run.settings.log_format)
 
     async def whole() -> None:
         await Node(run).run(lambda node: _say(hints_for(node.server.addresses, _program(context))) if hints else None)
