@@ -11,6 +11,7 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from blocker.cli import history
 from blocker.cli.context import Context, Json, of, usable_sources
 from blocker.errors import SourceError, StoreError
 from blocker.ingest.cleartext import load_rules
@@ -25,8 +26,10 @@ if TYPE_CHECKING:
     from blocker.store.manifest import Manifest
     from blocker.store.redis import Store
 
-app = typer.Typer(help="Show, pull and trace lists.", no_args_is_help=True)
-NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="The list's name.")]
+app = typer.Typer(help="Show, pull, trace and take back lists.", no_args_is_help=True)
+app.command("diff")(history.diff_serials)
+app.command("rollback")(history.roll_back)
+NameArgument = history.NameArgument
 
 
 @app.command("ls")
@@ -97,14 +100,14 @@ def log(
         async with await run.open_store() as store:
             return await store.history(name, limit)
 
-    history = run.run(read())
-    if not history:
+    manifests = run.run(read())
+    if not manifests:
         raise StoreError(f"list {name} is not in the store")
     if json:
-        run.echo_json([_described(manifest) for manifest in history])
+        run.echo_json([_described(manifest) for manifest in manifests])
         return
     table = Table("serial", "published", "entries", "added", "removed", "reason", "digest", box=None, pad_edge=False)
-    for manifest in history:
+    for manifest in manifests:
         row = _described(manifest)
         table.add_row(
             str(row["serial"]), row["published"], f"{row['entries']:,}", f"+{row['added']:,}", f"-{row['removed']:,}",
