@@ -1,7 +1,8 @@
 """A source that is an https address.
 
-Redirects stay on the origin of the source: scheme, host and port. A body must carry its length or be chunked, and a
-compressed one must end where gzip says. Only gzip is asked for: every server has it, and its reader can be bounded.
+Redirects stay on the origin of the source (scheme, host and port), and so do its credentials. A body must carry its
+length or be chunked, and a compressed one must end where gzip says. Only gzip is asked for: every server has it, and
+its reader can be bounded.
 """
 
 from __future__ import annotations
@@ -20,11 +21,13 @@ import httpx
 
 from blocker.errors import FetchError
 from blocker.ingest._gzip import Gunzip
-from blocker.ingest._origin import CHUNK_BYTES, Deadline, Origin, fault
-from blocker.ingest.source import Source, is_loopback
+from blocker.ingest._origin import CHUNK_BYTES, Deadline, Origin, fault, is_loopback
+from blocker.ingest.credentials import add_client_certificate, request_headers
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Mapping
+
+    from blocker.ingest.source import Source
 
 # A host that accepts no connection in this time is down; one that is silent for longer has hung.
 CONNECT_SECONDS = 10.0
@@ -61,13 +64,19 @@ async def open_url(source: Source, state: Mapping[str, str]) -> AsyncIterator[Or
     deadline = Deadline(source)
     local = is_loopback(source.host or "")
     context = await deadline.wait(asyncio.to_thread(_tls, source))
+    secrets = await deadline.wait(asyncio.to_thread(request_headers, source))
     token = _quiet.set(True)
     try:
         async with httpx.AsyncClient(
             verify=context,
             trust_env=not local,  # a proxy cannot reach this machine
             timeout=httpx.Timeout(SILENCE_SECONDS, connect=CONNECT_SECONDS),
-            headers={"User-Agent": f"blocker/{version('blocker')}", "Accept": "*/*", "Accept-Encoding": "gzip"},
+            headers={
+                "User-Agent": f"blocker/{version('blocker')}",
+                "Accept": "*/*",
+                "Accept-Encoding": "gzip",
+                **secrets,  # this client asks nobody but the source's origin
+            },
         ) as client:
             response = await _answer(client, source, _conditions(state), deadline)
             try:
@@ -80,11 +89,14 @@ async def open_url(source: Source, state: Mapping[str, str]) -> AsyncIterator[Or
 
 def _tls(source: Source) -> ssl.SSLContext:
     if source.ca_file is None:
-        return httpx.create_ssl_context()
-    try:
-        return ssl.create_default_context(cafile=source.ca_file)
-    except (OSError, ssl.SSLError):
-        raise FetchError(f"{source.name}: ca_file cannot be read or holds no PEM certificate") from None
+        context = httpx.create_ssl_context()
+    else:
+        try:
+            context = ssl.create_default_context(cafile=source.ca_file)
+        except (OSError, ssl.SSLError):
+            raise FetchError(f"{source.name}: ca_file cannot be read or holds no PEM certificate") from None
+    add_client_certificate(source, context)
+    return context
 
 
 def _conditions(state: Mapping[str, str]) -> dict[str, str]:
@@ -168,6 +180,8 @@ def _named_faults(source: Source) -> Iterator[None]:
         raise fault(source, f"silent for more than {SILENCE_SECONDS:g} s") from None
     except httpx.ConnectError as error:
         raise fault(source, f"cannot connect: {_network_reason(error)}") from None
+    except httpx.NetworkError as error:  # a server that wants a client certificate says so here
+        raise fault(source, f"connection failed: {_network_reason(error)}") from None
     except httpx.RemoteProtocolError:
         raise fault(source, "answer was cut or is no HTTP") from None
     except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError) as error:

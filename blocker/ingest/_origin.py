@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
+from urllib.parse import urlsplit
 
 from blocker.errors import FetchError
 
@@ -59,3 +61,28 @@ class Deadline:
 def fault(source: Source, what: str) -> FetchError:
     """An error that names the list and, for an address, its host; never the rest of the address."""
     return FetchError(f"{source.name}: {what}" if source.host is None else f"{source.name}: {source.host}: {what}")
+
+
+def check_address(address: str) -> None:
+    """Refuse what is no safe address of a download; the message never holds it.
+
+    Raises:
+        ValueError: It is no https URL, or http to another machine.
+    """
+    try:
+        parts = urlsplit(address)
+        host, _port = parts.hostname, parts.port
+    except ValueError:
+        raise ValueError("is no URL") from None
+    if not host or parts.fragment:
+        raise ValueError("must be an https URL with a host and without a fragment")
+    if parts.scheme != "https" and not (parts.scheme == "http" and is_loopback(host)):
+        raise ValueError("must begin with https://; http:// is allowed to this machine only")
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host is this machine: localhost, 127.0.0.0/8 or ::1."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

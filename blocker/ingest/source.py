@@ -13,7 +13,6 @@ hides the others: whoever runs sources goes on with the good ones and leaves the
 from __future__ import annotations
 
 import hashlib
-import ipaddress
 import json
 import stat
 import tomllib
@@ -34,6 +33,8 @@ from pydantic import (
 )
 
 from blocker.errors import SourceError
+from blocker.ingest._origin import check_address
+from blocker.ingest.credentials import Credentials
 from blocker.ingest.formats import Format, FormatOptions, find_format
 from blocker.ingest.formats._format import Bare, DomainKind, TrailingSlash  # noqa: TC001 - read by pydantic
 from blocker.settings import Mode, Name
@@ -44,6 +45,7 @@ MAX_SOURCES = 64
 MAX_SOURCE_BYTES = 65_536
 
 _DAY = 86_400
+_TABLES: dict[str, type[BaseModel]] = {"credentials": Credentials}
 _Text = Annotated[str, Field(max_length=2000)]
 
 
@@ -89,6 +91,10 @@ class Source(BaseModel):
         None, description="PEM file of the authorities that may vouch for url. Default: those of the system."
     )
 
+    credentials: Credentials | None = Field(
+        None, description="Table: how the server of url learns who asks; see credentials.py. url only."
+    )
+
     interval_seconds: float = Field(
         3600, ge=1, le=30 * _DAY, description="Seconds between two looks, 1 to 30 days. Default 3600."
     )
@@ -122,15 +128,7 @@ class Source(BaseModel):
     @classmethod
     def _safe_url(cls, value: SecretStr | None) -> SecretStr | None:
         if value is not None:
-            try:
-                parts = urlsplit(value.get_secret_value())
-                host, _port = parts.hostname, parts.port
-            except ValueError:
-                raise ValueError("is no URL") from None
-            if not host or parts.fragment:
-                raise ValueError("must be an https URL with a host and without a fragment")
-            if parts.scheme != "https" and not (parts.scheme == "http" and is_loopback(host)):
-                raise ValueError("must begin with https://; http:// is allowed to this machine only")
+            check_address(value.get_secret_value())
         return value
 
     @model_validator(mode="after")
@@ -139,6 +137,10 @@ class Source(BaseModel):
             raise ValueError("exactly one of path and url must be given")
         if self.ca_file is not None and self.url is None:
             raise ValueError("ca_file goes with url only")
+        if self.credentials is not None and self.url is None:
+            raise ValueError("credentials go with url only")
+        if self.credentials is not None and "@" in urlsplit(self.url.get_secret_value() if self.url else "").netloc:
+            raise ValueError("credentials and a user in url exclude each other; take the user out of url")
         unused = [option for option in self.format_options.given() if option not in self.list_format.options]
         if unused:
             allowed = ", ".join(sorted(self.list_format.options))
@@ -172,7 +174,9 @@ class Source(BaseModel):
             for name in ("action", "mode", "path_case", "www_alias", "format", "bare", "trailing_slash", "domain_kind")
         }
         origin = str(self.path) if self.url is None else self.url.get_secret_value()
-        return hashlib.sha256(json.dumps([fields, origin], sort_keys=True).encode()).hexdigest()
+        # Another client may be given another list; what a table names is in it, what a secret holds is not.
+        tables = [table.fingerprint() for table in (self.credentials,) if table is not None]
+        return hashlib.sha256(json.dumps([fields, origin, *tables], sort_keys=True).encode()).hexdigest()
 
 
 class LoadedSources(NamedTuple):
@@ -247,18 +251,11 @@ def load_source(file: Path) -> Source:
         raise SourceError(f"{file.name}: {faults}") from None
 
 
-def is_loopback(host: str) -> bool:
-    """Whether a host is this machine: localhost, 127.0.0.0/8 or ::1."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
 def _fault(fault: Any) -> str:  # noqa: ANN401 - pydantic's own ErrorDetails
     field = ".".join(str(part) for part in fault["loc"])
     if fault["type"] == "extra_forbidden":
-        return f"{field}: unknown field; allowed: {', '.join(Source.model_fields)}"
+        table = _TABLES.get(str(fault["loc"][0]), Source) if len(fault["loc"]) > 1 else Source
+        return f"{field}: unknown field; allowed: {', '.join(table.model_fields)}"
     message = fault["msg"].removeprefix("Value error, ")
     return f"{field}: {message}" if field else message
 

@@ -16,7 +16,7 @@ import gzip
 import ipaddress
 import ssl
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Self
 
 from cryptography import x509
@@ -35,6 +35,10 @@ class Request:
 
     target: str
     headers: dict[str, str]
+    exact: dict[str, str] = field(default_factory=dict)
+    """The headers with their values as sent; in `headers` these are in lower case."""
+    subject: str | None = None
+    """Common name in the client's certificate."""
 
 
 Answer = Callable[[Request, asyncio.StreamWriter], Awaitable[None]]
@@ -93,7 +97,7 @@ def make_certificate(directory: Path, host: str = "127.0.0.1") -> Certificate:
 class HttpsServer:
     """One server on a free port of 127.0.0.1; it serves one request a connection."""
 
-    def __init__(self, certificate: Certificate | None) -> None:
+    def __init__(self, certificate: Certificate | None, *, clients: Path | None = None) -> None:
         self.requests: list[Request] = []
         self.answer: Answer = plain(b"")
         self.port = 0
@@ -103,6 +107,9 @@ class HttpsServer:
         if certificate is not None:
             self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             self._context.load_cert_chain(certificate.chain, certificate.key)
+            if clients is not None:  # the authority that must vouch for every client
+                self._context.verify_mode = ssl.CERT_REQUIRED
+                self._context.load_verify_locations(clients)
 
     def url(self, target: str = "/list", user: str = "", host: str = "127.0.0.1") -> str:
         """The address of a target here."""
@@ -131,13 +138,21 @@ class HttpsServer:
             with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError, ssl.SSLError):
                 lines = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
                 headers = dict(line.lower().split(": ", 1) for line in lines[1:] if line)
-                request = Request(lines[0].split()[1], headers)
+                pairs = (line.split(": ", 1) for line in lines[1:] if line)
+                exact = {name.lower(): value for name, value in pairs}
+                request = Request(lines[0].split()[1], headers, exact, _subject(writer))
                 self.requests.append(request)
                 await self.answer(request, writer)
                 await writer.drain()
         finally:
             self._tasks.discard(task)
             writer.transport.abort() if writer.is_closing() else writer.close()
+
+
+def _subject(writer: asyncio.StreamWriter) -> str | None:
+    certificate = writer.get_extra_info("peercert") or {}
+    names = dict(pair for group in certificate.get("subject", ()) for pair in group)
+    return names.get("commonName")
 
 
 def raw(*parts: bytes) -> Answer:
