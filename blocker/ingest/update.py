@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal, TypeVar
 
 from blocker.errors import BlockerError, FetchError, FormatError, UpdateRefused
+from blocker.ingest.expiry import utc_day, without_ended
 from blocker.ingest.fetch import open_source
 from blocker.ingest.guard import refuse_bad_share, refuse_empty, refuse_retired
 from blocker.ingest.plan import PublishOptions
@@ -181,9 +182,9 @@ async def _publish(
     options = PublishOptions(
         action=source.action, mode=source.mode.value, path_case=source.path_case, www_alias=source.www_alias
     )
-    done = await publish(
-        store, keyring, source.name, options, read.rules, reason=PULL_REASON, now=now, progress=progress
-    )
+    # After the guards: a source may well have let all its entries expire.
+    rules = await asyncio.to_thread(without_ended, read.rules, utc_day(now))
+    done = await publish(store, keyring, source.name, options, rules, reason=PULL_REASON, now=now, progress=progress)
     result = replace(
         result, status="unchanged" if done.unchanged else "published", serial=done.serial,
         added=done.added, removed=done.removed,

@@ -2,7 +2,8 @@
 
 One source's failure delays nobody else, and a failed look is repeated after a wait that doubles, with jitter. Source
 files are read again every few seconds: a changed one is looked at at once; one that vanished or broke is looked at no
-more, and its list stays as it is. Once an hour what no list needs any more is dropped from the store.
+more, and its list stays as it is. Once an hour what no list needs any more is dropped from the store. Rules whose last
+day is over leave their lists within a minute of the UTC day's begin, whether the list has a source or not.
 
 `stop` lets each source end the step it is in: a download is given up, a publish is ended, and no command to Redis is
 ever cut off. A kill at any point is as harmless, see publish.py and update.py.
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from blocker.errors import BlockerError, SourceError, StoreUnavailable
+from blocker.ingest.expiry import Expiry
 from blocker.ingest.source import Source, load_sources
 from blocker.ingest.update import PullResult, Stopped, pull
 
@@ -45,6 +47,7 @@ class Pacing:
         most_store_retry: What `first_store_retry` doubles up to.
         collect: Between two collections of orphans.
         grace: Age from which an orphan is one: longer than any upload takes.
+        expire: Between two looks for expired rules: two may fail within the minute in which they must be gone.
     """
 
     reload: float = 5.0
@@ -53,6 +56,7 @@ class Pacing:
     most_store_retry: float = 30.0
     collect: float = 3600.0
     grace: float = 3600.0
+    expire: float = 20.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,14 +121,14 @@ class IngestWorker:
 
     async def run(self) -> None:
         """Work until `stop`. Raises nothing that passes by itself or concerns one source; see `health`."""
-        upkeep = asyncio.create_task(self._collect())
+        upkeep = [asyncio.create_task(work) for work in (self._collect(), self._expire())]
         try:
             while not self._stopping.is_set():
                 await self._reload()
                 await _wait(self._stopping, self.pacing.reload)
         finally:
             self.stop()
-            await asyncio.gather(upkeep, *(runner.task for runner in self._runners.values()))
+            await asyncio.gather(*upkeep, *(runner.task for runner in self._runners.values()))
 
     def stop(self) -> None:
         """Ask `run` to end; it returns once every source has ended its step."""
@@ -182,6 +186,12 @@ class IngestWorker:
                 if done.blobs or done.manifests:
                     _log.info("orphans collected", blobs=done.blobs, manifests=done.manifests, bytes=done.bytes)
             await _wait(self._stopping, delay)
+
+    async def _expire(self) -> None:
+        expiry = Expiry(self.store, self.keyring)
+        while not self._stopping.is_set():
+            await expiry.sweep(self.clock())
+            await _wait(self._stopping, self.pacing.expire)
 
 
 class _Runner:
