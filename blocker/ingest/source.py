@@ -37,6 +37,7 @@ from blocker.ingest._origin import check_address
 from blocker.ingest.credentials import Credentials
 from blocker.ingest.formats import Format, FormatOptions, find_format
 from blocker.ingest.formats._format import Bare, DomainKind, TrailingSlash  # noqa: TC001 - read by pydantic
+from blocker.ingest.verify import Verification
 from blocker.settings import Mode, Name
 
 # One bit of the 64-bit mask in a node for each list; settings.PolicySettings has the same limit.
@@ -45,7 +46,7 @@ MAX_SOURCES = 64
 MAX_SOURCE_BYTES = 65_536
 
 _DAY = 86_400
-_TABLES: dict[str, type[BaseModel]] = {"credentials": Credentials}
+_TABLES: dict[str, type[BaseModel]] = {"credentials": Credentials, "verify": Verification}
 _Text = Annotated[str, Field(max_length=2000)]
 
 
@@ -93,6 +94,9 @@ class Source(BaseModel):
 
     credentials: Credentials | None = Field(
         None, description="Table: how the server of url learns who asks; see credentials.py. url only."
+    )
+    verify: Verification | None = Field(
+        None, description="Table: what must vouch for the file before a byte of it is parsed; see verify.py."
     )
 
     interval_seconds: float = Field(
@@ -175,7 +179,7 @@ class Source(BaseModel):
         }
         origin = str(self.path) if self.url is None else self.url.get_secret_value()
         # Another client may be given another list; what a table names is in it, what a secret holds is not.
-        tables = [table.fingerprint() for table in (self.credentials,) if table is not None]
+        tables = [table.fingerprint() for table in (self.credentials, self.verify) if table is not None]
         return hashlib.sha256(json.dumps([fields, origin, *tables], sort_keys=True).encode()).hexdigest()
 
 

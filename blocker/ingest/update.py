@@ -36,7 +36,7 @@ Status = Literal["published", "unchanged", "not_modified", "refused", "failed"]
 # The reason in the manifest of every pull; what is remembered of a source is judged by it.
 PULL_REASON = "pull"
 # The parts of a source's state that the next look asks with; see fetch.py.
-VALIDATORS = frozenset({"etag", "last_modified", "sha256", "stamp"})
+VALIDATORS = frozenset({"etag", "last_modified", "proof", "sha256", "stamp"})
 # Bad lines that are shown; all are counted.
 SHOWN_ERRORS = 100
 
