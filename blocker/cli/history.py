@@ -1,17 +1,21 @@
-"""`blocker lists diff` and `rollback`: what changed between two serials, and the way back."""
+"""`blocker lists diff`, `rollback` and `export`: what changed between two serials, the way back, and the way out."""
 
 from __future__ import annotations
 
+import sys
 import time
-from itertools import islice
-from typing import TYPE_CHECKING, Annotated, Any
+from itertools import chain, islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from blocker.cli.context import Json, of
+from blocker.ingest.cleartext import load_rules
 from blocker.ingest.diff import diff
+from blocker.ingest.export import Export, Reading, write, write_file
 from blocker.ingest.rollback import rollback
-from blocker.rules import Kind, Rule
+from blocker.rules import Kind, Rule, RuleFormat
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -19,6 +23,7 @@ if TYPE_CHECKING:
     from blocker._native import RuleSet
 
 NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="The list's name.")]
+READING = "As the source that will read it says."
 
 
 def diff_serials(
@@ -91,6 +96,52 @@ def roll_back(
             f"{name}: serial {done['serial']} is serial {serial} again: +{done['added']:,} -{done['removed']:,} rules, "
             f"{done['entries']:,} now"
         )
+
+
+def export(
+    context: typer.Context,
+    name: NameArgument,
+    serial: Annotated[int | None, typer.Option(min=1, help="Serial to write. Default: the present one.")] = None,
+    format: Annotated[RuleFormat, typer.Option(help="Format to write.")] = "url",  # noqa: A002 - the option's name
+    bare: Annotated[Literal["host", "domain"] | None, typer.Option(help=READING)] = None,
+    trailing_slash: Annotated[Literal["prefix", "exact"] | None, typer.Option(help=READING)] = None,
+    domain_kind: Annotated[Literal["domain", "host"] | None, typer.Option(help=READING)] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="File to write, mode 0600. Default: standard output.")
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Machine-readable counts; goes with --output.")] = False,
+) -> None:
+    """Write a list in clear text, as a file that a source can read. Needs the seal key.
+
+    What the format cannot carry is left out and counted on standard error.
+    """
+    if json and output is None:
+        raise typer.BadParameter("--json prints the counts, so the list needs --output")
+    run = of(context)
+
+    async def read() -> tuple[int, RuleSet]:
+        async with await run.open_store() as store:
+            present = (await store.manifest(name, serial)).serial
+            return present, await load_rules(store, run.keyring, name, present)
+
+    found, rules = run.run(read())
+    text = Export(rules, Reading(format=format, bare=bare, trailing_slash=trailing_slash, domain_kind=domain_kind))
+    lines = chain([f"# list {name}, serial {found}"], text.lines())
+    if output is None:
+        write(lines, sys.stdout)
+    else:
+        write_file(lines, output)
+    counts = {
+        "rules": text.left_out, "references": text.references, "further metadata": text.metadata,
+    }  # fmt: skip
+    if json:
+        lost = {"left_out": text.left_out, "references": text.references, "metadata": text.metadata}
+        run.echo_json({"list": name, "serial": found, "format": format, "written": text.written, **lost})
+    for what, count in counts.items():
+        if count:
+            run.tell(
+                f"{name}: left out, since format {format} cannot carry them: {what} of {count:,} entries", "yellow"
+            )
 
 
 def _written(rules: RuleSet) -> Iterator[str]:

@@ -26,9 +26,10 @@ if TYPE_CHECKING:
     from blocker.store.manifest import Manifest
     from blocker.store.redis import Store
 
-app = typer.Typer(help="Show, pull, trace and take back lists.", no_args_is_help=True)
+app = typer.Typer(help="Show, pull, trace, take back and export lists.", no_args_is_help=True)
 app.command("diff")(history.diff_serials)
 app.command("rollback")(history.roll_back)
+app.command("export")(history.export)
 NameArgument = history.NameArgument
 
 

@@ -82,3 +82,39 @@ class TestRollback:
         assert "one.example" not in told
         assert mine("lists", "rollback", "mine").code == 2
         assert len(mine("lists", "log", "mine", "--json").json) == 3
+
+
+class TestExport:
+    def test_to_standard_output(self, mine: CommandLine) -> None:
+        ran = mine("lists", "export", "mine", "--serial", "1", "--format", "domain")
+        assert (ran.code, ran.err) == (0, "")
+        assert ran.out == "# list mine, serial 1\none.example\ntwo.example\n"
+        assert mine("lists", "export", "mine").out == "# list mine, serial 3\nhttp://*.three.example\n"
+
+    def test_what_is_left_out_is_told(self, mine: CommandLine) -> None:
+        ran = mine("lists", "export", "mine", "--format", "hosts")
+        assert (ran.code, ran.out) == (0, "# list mine, serial 3\n")
+        assert ran.err == "mine: left out, since format hosts cannot carry them: rules of 1 entries\n"
+        ran = mine("lists", "export", "mine", "--format", "hosts", "--domain-kind", "domain")
+        assert ran.out.splitlines()[1:] == ["0.0.0.0 three.example"]
+
+    @pytest.mark.parametrize("name", ["sample-domains", "sample-hosts", "sample-urls"])
+    def test_a_source_reads_it_back_to_the_same_trie(self, blocker: CommandLine, name: str) -> None:
+        form = name.removeprefix("sample-").replace("domains", "domain").replace("urls", "url")
+        path = blocker.lists_dir / "copy.txt"
+        told = blocker("lists", "export", name, "--format", form, "--output", str(path), "--json").json
+        before = blocker("lists", "show", name, "--json").json
+        assert (told["written"], told["left_out"]) == (before["entries"], 0)
+        assert path.stat().st_mode & 0o777 == 0o600
+        (blocker.lists_dir / "copy.toml").write_text(f'format = "{form}"\npath = "copy.txt"\n')
+        assert blocker("lists", "pull", "copy").code == 0
+        if not told["references"]:
+            assert blocker("lists", "show", "copy", "--json").json["digest"] == before["digest"]
+
+    def test_refusals(self, mine: CommandLine) -> None:
+        assert "other" in mine.refused("lists", "export", "other")
+        assert "has no serial 9" in mine.refused("lists", "export", "mine", "--serial", "9")
+        told = mine.refused("lists", "export", "mine", "--output", str(mine.directory / "nowhere" / "x"))
+        assert told.endswith("cannot be written: No such file or directory")
+        assert mine("lists", "export", "mine", "--json").code == 2
+        assert mine("lists", "export", "mine", "--format", "nonsense").code == 2

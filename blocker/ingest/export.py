@@ -1,0 +1,132 @@
+"""Export: a list's rules as the text of a list file, which reads back to the same rules.
+
+What a format can carry is not decided by a table but by its reader: each line is read as a source would read it, and a
+rule whose line is not that rule again is left out and counted. None of these formats carries a reference or other
+metadata; a rule goes out without them, and they are counted too.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, TextIO
+
+from blocker._native import parse_rule
+from blocker.errors import BlockerError, InvalidRule, InvalidURL
+from blocker.rules import Kind, Rule, RuleFormat, default_domain_kind
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from pathlib import Path
+
+    from blocker._native import RuleSet
+
+# What a source takes for one line at most.
+MAX_LINE_BYTES = 65_536
+# Lines handed over at once: some 64 KiB.
+BATCH = 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reading:
+    """How the source that will read the text reads it; None is the format's own default.
+
+    Attributes:
+        format: Its format.
+        bare: Kind of an URL without a path.
+        trailing_slash: Kind of an URL whose path ends in a slash.
+        domain_kind: Kind of a bare name.
+    """
+
+    format: RuleFormat = "url"
+    bare: Literal["host", "domain"] | None = None
+    trailing_slash: Literal["prefix", "exact"] | None = None
+    domain_kind: Literal["domain", "host"] | None = None
+
+
+@dataclass(slots=True)
+class Export:
+    """The text of a rule set: iterate once, then ask what could not be said in it.
+
+    Attributes:
+        rules: What is written.
+        reading: How it will be read.
+        written: Rules written so far.
+        left_out: Rules that the format cannot carry.
+        references: References of written rules, which it cannot carry.
+        metadata: Categories and days of written rules, which it cannot carry; counted by rule.
+    """
+
+    rules: RuleSet
+    reading: Reading
+    written: int = 0
+    left_out: int = 0
+    references: int = 0
+    metadata: int = 0
+
+    def lines(self) -> Iterator[str]:
+        """The lines, without their ends, in the order of the rules."""
+        for kind, host, path, query, subdomains, reference, metadata in self.rules:
+            line = _line(kind, host, path, query, subdomains, self.reading)
+            if line is None:
+                self.left_out += 1
+                continue
+            self.written += 1
+            self.references += bool(reference)
+            self.metadata += bool(metadata)
+            yield line
+
+
+def write(lines: Iterable[str], target: TextIO) -> None:
+    """Write lines in batches, so that neither the whole text is held nor each line handed over by itself."""
+    batch: list[str] = []
+    for line in lines:
+        batch.append(f"{line}\n")
+        if len(batch) == BATCH:
+            target.write("".join(batch))
+            batch.clear()
+    target.write("".join(batch))
+    target.flush()
+
+
+def write_file(lines: Iterable[str], path: Path) -> None:
+    """Write a file of mode 0600 that is there whole or, if anything fails, as it was before.
+
+    Raises:
+        BlockerError: It cannot be written.
+    """
+    partial = path.with_name(f".{path.name[:100]}.{secrets.token_hex(8)}.partial")
+    try:
+        descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+        try:
+            with os.fdopen(descriptor, "w", encoding="utf-8", newline="\n") as target:
+                write(lines, target)
+                os.fsync(target.fileno())
+            partial.replace(path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                partial.unlink()
+            raise
+    except OSError as error:
+        raise BlockerError(f"{path} cannot be written: {error.strerror}") from None
+
+
+def _line(kind: str, host: str, path: str | None, query: str | None, subdomains: bool, reading: Reading) -> str | None:
+    """A line that is read as this rule; None if the format has none."""
+    match reading.format:
+        case "url":
+            line = str(Rule(kind=Kind(kind), host=host, path=path, query=query, subdomains=subdomains))
+        case "domain":
+            line = host
+        case "hosts":
+            line = f"0.0.0.0 {host}"
+    try:
+        read = parse_rule(
+            line, reading.format, reading.bare or "host", reading.trailing_slash or "prefix",
+            reading.domain_kind or default_domain_kind(reading.format),
+        )  # fmt: skip
+    except (InvalidRule, InvalidURL):
+        return None
+    return line if read == (kind, host, path, query, subdomains) and len(line.encode()) <= MAX_LINE_BYTES else None
