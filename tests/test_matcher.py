@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import blocker
-from blocker import Decision, InvalidRule, Kind, ListOptions, Matcher, Policy, Rule, Verdict
+from blocker import BlockerError, Decision, InvalidRule, Kind, ListOptions, Matcher, Policy, Rule, Verdict
 from tests.data_dir import vectors
 from tests.oracle import rules as oracle_rules
 from tests.oracle.matcher import BruteForce, Indexed, OracleDecision, OracleList, OraclePolicy
@@ -250,3 +250,9 @@ def test_as_many_lists_as_a_policy_may_have(count: int) -> None:
     assert (decision.list, decision.shadow) == (last, tuple(name for name in lists if name != last))
     assert matcher.decide(f"http://{count - 1}.example.com/").list == last
     assert matcher.decide("http://0.example.com/").shadow == ("list-0",)
+
+
+@pytest.mark.parametrize("name", ["", "n" * 256])
+def test_a_name_that_a_table_cannot_hold_is_refused(name: str) -> None:
+    with pytest.raises(BlockerError, match="1 to 255 bytes"):
+        Matcher.build({name: ["http://a.example/"]})

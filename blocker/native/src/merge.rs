@@ -27,6 +27,9 @@ pub fn merge(
     if lists.len() > MAX_LISTS {
         return Err(TableError::TooManyLists(lists.len()));
     }
+    if lists.iter().any(|list| list.name.is_empty() || list.name.len() > 255) {
+        return Err(TableError::ListName);
+    }
     if u32::try_from(most).is_err() {
         return Err(TableError::TooLarge);
     }

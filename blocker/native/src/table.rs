@@ -68,6 +68,8 @@ pub enum TableError {
     Lists,
     /// More lists than a mask has bits; the number found.
     TooManyLists(usize),
+    /// A list's name is empty or longer than its length field can say.
+    ListName,
     /// More nodes than fit.
     TooLarge,
     /// A segment that goes into it is damaged.
@@ -93,6 +95,7 @@ impl fmt::Display for TableError {
             Self::TooManyLists(found) => {
                 write!(f, "{found} lists, at most {MAX_LISTS}; retire some")
             }
+            Self::ListName => f.write_str("a list's name has 1 to 255 bytes"),
             Self::TooLarge => f.write_str("more than four thousand million nodes"),
             Self::Segment(error) => error.fmt(f),
             Self::Io(error) => write!(f, "snapshot: {}", error.kind()),
