@@ -12,6 +12,7 @@ hides the others: whoever runs sources goes on with the good ones and leaves the
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import stat
@@ -36,7 +37,7 @@ from blocker.errors import SourceError
 from blocker.ingest._origin import check_address
 from blocker.ingest.credentials import Credentials
 from blocker.ingest.formats import Format, FormatOptions, find_format
-from blocker.ingest.formats._format import Bare, DomainKind, TrailingSlash  # noqa: TC001 - read by pydantic
+from blocker.ingest.formats._format import Bare, Column, Delimiter, DomainKind, TrailingSlash  # noqa: TC001 - pydantic
 from blocker.ingest.verify import Verification
 from blocker.settings import Mode, Name
 
@@ -73,15 +74,24 @@ class Source(BaseModel):
     )
     www_alias: bool = Field(False, description="true: www.h and h are one host for this list. Default false.")
 
-    format: str = Field(description="How the file is written: url, domain or hosts.")
+    format: str = Field(
+        description="How the file is written: url, domain, hosts, csv, jsonl, rpz, adblock, squidguard-domains or "
+        "squidguard-urls."
+    )
     bare: Bare | None = Field(
-        None, description="url only: kind of an URL without a path, host or domain. Default host."
+        None, description="url, csv and jsonl: kind of an URL without a path, host or domain. Default host."
     )
     trailing_slash: TrailingSlash | None = Field(
-        None, description="url only: kind of an URL that ends in a slash, prefix or exact. Default prefix."
+        None, description="url, csv and jsonl: kind of an URL that ends in a slash, prefix or exact. Default prefix."
     )
     domain_kind: DomainKind | None = Field(
         None, description="domain and hosts only: kind of a name, domain or host. Default domain there, host here."
+    )
+    columns: dict[Column, _Text] | None = Field(
+        None, description="csv and jsonl only: what a field is called in the file. Default: its own name."
+    )
+    delimiter: Delimiter | None = Field(
+        None, description='csv only: the sign between two columns, "," ";" "|" or a TAB. Default ",".'
     )
 
     path: Path | None = Field(None, description="The list's file, from the directory of the TOML file. This or url.")
@@ -147,7 +157,7 @@ class Source(BaseModel):
             raise ValueError("credentials and a user in url exclude each other; take the user out of url")
         unused = [option for option in self.format_options.given() if option not in self.list_format.options]
         if unused:
-            allowed = ", ".join(sorted(self.list_format.options))
+            allowed = ", ".join(sorted(self.list_format.options)) or "none"
             raise ValueError(f"{', '.join(unused)}: not an option of format {self.format}; it takes {allowed}")
         return self
 
@@ -159,7 +169,7 @@ class Source(BaseModel):
     @property
     def format_options(self) -> FormatOptions:
         """How the entries are read."""
-        return FormatOptions(bare=self.bare, trailing_slash=self.trailing_slash, domain_kind=self.domain_kind)
+        return FormatOptions(**{field.name: getattr(self, field.name) for field in dataclasses.fields(FormatOptions)})
 
     @property
     def host(self) -> str | None:
@@ -177,6 +187,8 @@ class Source(BaseModel):
             name: getattr(self, name)
             for name in ("action", "mode", "path_case", "www_alias", "format", "bare", "trailing_slash", "domain_kind")
         }
+        # Added later: what does not use them keeps its fingerprint.
+        fields |= {name: value for name in ("columns", "delimiter") if (value := getattr(self, name)) is not None}
         origin = str(self.path) if self.url is None else self.url.get_secret_value()
         # Another client may be given another list; what a table names is in it, what a secret holds is not.
         tables = [table.fingerprint() for table in (self.credentials, self.verify) if table is not None]

@@ -164,7 +164,10 @@ async def _read(source: Source, known: Mapping[str, str], now: float, progress: 
         state = download.state()
     if state["sha256"] == known.get("sha256"):
         return _Read(state)
-    rules = await asyncio.to_thread(parser.finish)
+    try:
+        rules = await asyncio.to_thread(parser.finish)
+    except FormatError as error:
+        raise UpdateRefused(str(error)) from None
     return _Read(state, rules, parser.lines, parser.rules, parser.bad, tuple(parser.errors[:SHOWN_ERRORS]))
 
 

@@ -54,7 +54,7 @@ def test_everything_can_be_said(tmp_path: Path) -> None:
         ("a = " + "[" * 20_000, "no TOML"),
         ("# " + "x" * 70_000, "larger than"),
         ('path = "x"\n', "format: Field required"),
-        ('format = "adblock"\npath = "x"\n', "format: format 'adblock' is unknown; known: url, domain, hosts"),
+        ('format = "pdf"\npath = "x"\n', "format: format 'pdf' is unknown; known: url, domain, hosts"),
         ('format = "url"\n', "exactly one of path and url"),
         (GOOD + 'url = "https://h.example/"\n', "exactly one of path and url"),
         (GOOD + 'acton = "block"\n', "acton: unknown field; allowed: name, title"),
@@ -190,6 +190,6 @@ def test_options_reach_the_parser(tmp_path: Path, format: str, line: str, option
 
 
 def test_an_unknown_format_lists_those_that_exist() -> None:
-    with pytest.raises(SourceError, match="'rpz' is unknown; known: url, domain, hosts"):
-        find_format("rpz")
+    with pytest.raises(SourceError, match="'pdf' is unknown; known: url, domain, hosts"):
+        find_format("pdf")
     assert all(name == entry.name and entry.summary for name, entry in FORMATS.items())

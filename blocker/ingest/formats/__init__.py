@@ -6,16 +6,19 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
 from blocker.errors import SourceError
-from blocker.ingest.formats import domain, hosts, url
-from blocker.ingest.formats._format import Format, FormatOptions
+from blocker.ingest.formats import adblock, csv, domain, hosts, jsonl, rpz, squidguard_domains, squidguard_urls, url
+from blocker.ingest.formats._format import Format, FormatOptions, ListParser
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["FORMATS", "Format", "FormatOptions", "find_format"]
+__all__ = ["FORMATS", "Format", "FormatOptions", "ListParser", "find_format"]
 
 FORMATS: Final[Mapping[str, Format]] = MappingProxyType(
-    {module.FORMAT.name: module.FORMAT for module in (url, domain, hosts)}
+    {
+        module.FORMAT.name: module.FORMAT
+        for module in (url, domain, hosts, csv, jsonl, rpz, adblock, squidguard_domains, squidguard_urls)
+    }
 )
 
 

@@ -3,16 +3,44 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
-    from blocker._native import LineParser
+    from blocker._native import RuleSet
 
 Bare = Literal["host", "domain"]
 TrailingSlash = Literal["prefix", "exact"]
 DomainKind = Literal["domain", "host"]
+Column = Literal["url", "host", "path", "reference", "category", "added", "expires"]
+Delimiter = Literal[",", ";", "\t", "|"]
+
+
+class ListParser(Protocol):
+    """Reads one file: `feed` it any split of its bytes, then `finish`. The native `LineParser` is one.
+
+    Attributes:
+        lines: Lines read.
+        rules: Entries read, repeated ones counted; complete after `finish`.
+        bad: Lines or records that are no entry.
+        errors: The first of them: the number of its first line, from 1, and the reason, which never holds the entry.
+    """
+
+    @property
+    def lines(self) -> int: ...
+    @property
+    def rules(self) -> int: ...
+    @property
+    def bad(self) -> int: ...
+    @property
+    def errors(self) -> list[tuple[int, str]]: ...
+
+    def feed(self, data: bytes) -> None:
+        """Read a chunk; raises `FormatError` for what is no file of the format at all."""
+
+    def finish(self) -> RuleSet:
+        """Read what is left and hand out the rules; raises `FormatError` as `feed` does."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,11 +51,15 @@ class FormatOptions:
         bare: Kind of an URL without a path (`http://h/`).
         trailing_slash: Kind of an URL whose path ends in a slash.
         domain_kind: Kind of a bare name.
+        columns: For tables: what a field of an entry is called there, where it is not called by its own name.
+        delimiter: For tables: the sign between two columns.
     """
 
     bare: Bare | None = None
     trailing_slash: TrailingSlash | None = None
     domain_kind: DomainKind | None = None
+    columns: Mapping[Column, str] | None = None
+    delimiter: Delimiter | None = None
 
     def given(self) -> tuple[str, ...]:
         """Names of the options that are not left to the format."""
@@ -50,4 +82,4 @@ class Format:
     name: str
     summary: str
     options: frozenset[str]
-    parser: Callable[[FormatOptions], LineParser]
+    parser: Callable[[FormatOptions], ListParser]

@@ -1,4 +1,4 @@
-"""The `url` format: one URL a line, as an authority that lists single pages writes them.
+"""The `url` format: one URL a line, as an authority that lists single pages (IWF, for one) writes them.
 
     # a comment
     http://blocked.example/                     host: that host, any path
