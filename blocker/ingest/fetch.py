@@ -84,7 +84,8 @@ class Download:
     def close(self) -> None:
         """Let go of what was kept to be verified."""
         if self._spool is not None:
-            self._spool.close()
+            with contextlib.suppress(OSError):  # a full disk, told before; it is closed all the same
+                self._spool.close()
 
     async def _verified(self, verifier: Verifier) -> AsyncIterator[bytes]:
         """The same chunks, the first one only when the last one was read and the whole is verified."""

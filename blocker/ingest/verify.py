@@ -107,6 +107,8 @@ class Verification(BaseModel):
     def _safe_url(cls, value: SecretStr | None) -> SecretStr | None:
         if value is not None:
             check_address(value.get_secret_value())
+            if "@" in urlsplit(value.get_secret_value()).netloc:
+                raise ValueError("must hold no user or password; the server of url is sent the source's credentials")
         return value
 
     @field_validator("ed25519_key")

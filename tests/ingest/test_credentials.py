@@ -17,6 +17,7 @@ from blocker.ingest.update import pull
 from tests.ingest.checks import LATER
 from tests.ingest.https_server import Answer, HttpsServer, Request, head, make_certificate, plain, raw
 from tests.ingest.test_privacy import every_log, told
+from tests.ingest.test_verify import fault_of
 
 if TYPE_CHECKING:
     import io
@@ -39,12 +40,6 @@ async def fetch(source: Source) -> bytes:
     async with open_source(source, {}, now=LATER) as download:
         assert download is not None
         return b"".join([chunk async for chunk in download.chunks()])
-
-
-async def fault_of(source: Source) -> str:
-    with pytest.raises(FetchError) as caught:
-        await fetch(source)
-    return str(caught.value)
 
 
 def secret(path: Path, text: str | bytes = MARK, mode: int = 0o600) -> Path:
@@ -145,18 +140,15 @@ async def test_a_redirect_on_the_same_origin_carries_them(
 
 
 async def test_a_server_that_wants_a_client_certificate(certificate: Certificate, tmp_path: Path) -> None:
-    for name in ("client", "stranger"):
-        (tmp_path / name).mkdir()
-    client, stranger = make_certificate(tmp_path / "client"), make_certificate(tmp_path / "stranger")
+    (tmp_path / "stranger").mkdir()
+    client, stranger = make_certificate(tmp_path), make_certificate(tmp_path / "stranger")
 
     def showing(files: Certificate | None, **other: Path) -> Source:
         fields: dict[str, object] = {"name": "web", "format": "url", "url": server.url("/list"),
                                      "ca_file": certificate.authority}  # fmt: skip
         if files is not None:
             files.key.chmod(0o600)
-            fields["credentials"] = {
-                "client_certificate_file": files.chain, "client_key_file": files.key, **other,
-            }  # fmt: skip
+            fields["credentials"] = {"client_certificate_file": files.chain, "client_key_file": files.key, **other}
         return Source.model_validate(fields)
 
     async with HttpsServer(certificate, clients=client.authority) as server:
@@ -219,7 +211,6 @@ async def test_what_is_no_secret_is_named(
 async def test_a_secret_that_is_not_there_is_named(
     web_source: MakeSource, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delenv("LIST_SECRET", raising=False)
     text = await fault_of(web_source(credentials={"token_env": "LIST_SECRET"}))
     assert "credentials.token_env: environment variable LIST_SECRET is not set; set it" in text
     monkeypatch.setenv("LIST_SECRET", "line\nMARK")

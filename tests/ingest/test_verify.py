@@ -9,10 +9,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from hypothesis import given
+from hypothesis import strategies as st
 
 from blocker.errors import FetchError, SourceError
 from blocker.ingest.fetch import open_source
 from blocker.ingest.source import Source, load_source
+from blocker.ingest.verify import Verifier
 from tests.ingest.checks import LATER
 
 if TYPE_CHECKING:
@@ -76,6 +79,11 @@ async def fault_of(source: Source) -> str:
         await read()
     assert given == []
     return str(caught.value)
+
+
+# What a signature file is made of, in any order and number.
+PIECES = [b"untrusted comment: x\n", b"trusted comment: x\n", b"\n", b"RUQ=\n", base64.b64encode(bytes(74)) + b"\n",
+          base64.b64encode(b"ED" + KEY_ID + bytes(64)) + b"\n", base64.b64encode(bytes(64)) + b"\n"]  # fmt: skip
 
 
 @pytest.fixture
@@ -191,6 +199,16 @@ async def test_the_real_minisign_agrees(signed: Callable[..., Source], tmp_path:
     minisign("-V", "-P", minisign_key(), "-m", message)
 
 
+@given(st.binary(max_size=400) | st.lists(st.sampled_from(PIECES), max_size=8).map(b"".join))
+def test_any_other_bytes_are_refused_by_name(data: bytes) -> None:
+    source = Source.model_validate(
+        {"name": "x", "format": "url", "path": "x", "verify": {"minisign_key": minisign_key(), "signature_path": "s"}}
+    )
+    assert source.verify is not None
+    with pytest.raises(FetchError, match="unverified: "):
+        Verifier(source, source.verify, {"signature": data})
+
+
 # --- checksums -------------------------------------------------------------------------------------------------------
 
 
@@ -246,6 +264,7 @@ PUBLIC = f'ed25519_key = "{b64(bytes(range(32)))}"\n'
         (GOOD + 'sha256 = "0"\n', "verify.sha256: "),
         (GOOD + 'sha256_path = "a"\nsha256_url = "https://h.example/"\n', "only one of sha256, sha256_url and"),
         (GOOD + 'sha256_url = "http://h.example/MARK"\n', "verify.sha256_url: must begin with https://"),
+        (GOOD + 'sha256_url = "https://u:MARK@h.example/"\n', "verify.sha256_url: must hold no user or password"),
         (GOOD + 'signature_url = "https://h.example:MARK/"\n' + PUBLIC, "verify.signature_url: is no URL"),
         (GOOD + 'signature_path = "s"\n', "a key needs exactly one of signature_url and signature_path"),
         (GOOD + PUBLIC, "a key needs exactly one of signature_url and signature_path"),
@@ -269,6 +288,6 @@ def test_a_wrong_table_is_named(tmp_path: Path, text: str, said: str) -> None:
 
 
 def test_an_address_in_the_table_is_not_shown(web_source: MakeSource) -> None:
-    source = web_source(verify={"sha256_url": "https://u:MARK@h.example/MARK?MARK"})
+    source = web_source(verify={"sha256_url": "https://h.example/MARK?MARK"})
     assert "MARK" not in repr(source) + str(source) + source.model_dump_json() + source.fingerprint()
     assert source.fingerprint() != web_source(verify={"sha256_url": "https://h.example/"}).fingerprint()

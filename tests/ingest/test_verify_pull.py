@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -17,7 +19,6 @@ from tests.ingest.test_verify import BODY, OTHER, SUM, fault_of, fetch, minisig,
 
 if TYPE_CHECKING:
     import asyncio
-    from pathlib import Path
 
     from blocker.store.redis import Store
     from blocker.store.sealing import Keyring
@@ -115,6 +116,13 @@ async def test_no_room_to_keep_it_is_an_error(file_source: MakeSource, tmp_path:
         patch.setattr("tempfile.tempdir", str(tmp_path / "gone"))
         text = await fault_of(file_source(BODY, verify={"sha256": SUM}))
     assert text.startswith("file: cannot be kept until it is verified: ")
+
+
+async def test_a_full_disk_is_an_error(file_source: MakeSource, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.TemporaryFile", partial(Path("/dev/full").open, "r+b"))
+    for body in (BODY, b"#" * 3_000_000):
+        text = await fault_of(file_source(body, verify={"sha256": SUM}))
+        assert text == "file: cannot be kept until it is verified: No space left on device; make room, or set TMPDIR"
 
 
 async def test_limits_hold_before_it_is_kept(server: HttpsServer, web_source: MakeSource) -> None:
