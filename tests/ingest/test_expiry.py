@@ -171,6 +171,16 @@ async def test_a_pull_publishes_nothing_that_has_expired(
     assert [manifest.reason for manifest in await store.history("file")] == [EXPIRED_REASON, PULL_REASON, PULL_REASON]
 
 
+async def test_the_days_that_a_list_file_says(store: Store, keyring: Keyring, file_source: MakeSource) -> None:
+    text = "url,expires\nhttp://a.example/,2030-01-15\nhttp://b.example/,2030-01-16\nhttp://c.example/,\n"
+    done = await look(file_source(text, format="csv"), store, keyring, NOON)
+    assert (done.status, done.bad, done.rules, done.added) == ("published", 0, 3, 2)
+    hosts = [[rule[1] for rule in await assert_whole(store, keyring, "file")]]
+    await Expiry(store, keyring).sweep(NOON + DAY / 2)
+    hosts.append([rule[1] for rule in await assert_whole(store, keyring, "file")])
+    assert hosts == [["b.example", "c.example"], ["c.example"]]
+
+
 async def test_the_worker_takes_them_out(tmp_path: Path, store: Store, keyring: Keyring) -> None:
     await put(store, keyring, dated("2030-01-16", lasting=5))
     now, asked = NOON, 0
