@@ -38,6 +38,7 @@ from blocker.ingest._origin import check_address
 from blocker.ingest.credentials import Credentials
 from blocker.ingest.formats import Format, FormatOptions, find_format
 from blocker.ingest.formats._format import Bare, Column, Delimiter, DomainKind, TrailingSlash  # noqa: TC001 - pydantic
+from blocker.ingest.formats._unpack import Compression  # noqa: TC001 - pydantic
 from blocker.ingest.verify import Verification
 from blocker.settings import Mode, Name
 
@@ -92,6 +93,9 @@ class Source(BaseModel):
     )
     delimiter: Delimiter | None = Field(
         None, description='csv only: the sign between two columns, "," ";" "|" or a TAB. Default ",".'
+    )
+    compression: Compression = Field(
+        "auto", description="Packing of the file: auto (by its first bytes), none, gzip, zstd, zip. Default auto."
     )
 
     path: Path | None = Field(None, description="The list's file, from the directory of the TOML file. This or url.")
@@ -189,6 +193,8 @@ class Source(BaseModel):
         }
         # Added later: what does not use them keeps its fingerprint.
         fields |= {name: value for name in ("columns", "delimiter") if (value := getattr(self, name)) is not None}
+        if self.compression != "auto":
+            fields["compression"] = self.compression
         origin = str(self.path) if self.url is None else self.url.get_secret_value()
         # Another client may be given another list; what a table names is in it, what a secret holds is not.
         tables = [table.fingerprint() for table in (self.credentials, self.verify) if table is not None]

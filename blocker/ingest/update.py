@@ -18,14 +18,16 @@ from typing import TYPE_CHECKING, Literal, TypeVar
 from blocker.errors import BlockerError, FetchError, FormatError, UpdateRefused
 from blocker.ingest.expiry import utc_day, without_ended
 from blocker.ingest.fetch import open_source
+from blocker.ingest.formats._unpack import Unpacker
 from blocker.ingest.guard import refuse_bad_share, refuse_empty, refuse_retired
 from blocker.ingest.plan import PublishOptions
 from blocker.ingest.publish import Progress, head_manifest, no_progress, publish
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Mapping
+    from collections.abc import Callable, Coroutine, Iterable, Mapping
 
     from blocker._native import RuleSet
+    from blocker.ingest.formats import ListParser
     from blocker.ingest.source import Source
     from blocker.store.manifest import Manifest
     from blocker.store.redis import Store
@@ -152,11 +154,12 @@ async def _read(source: Source, known: Mapping[str, str], now: float, progress: 
         if download is None:
             return None
         parser = source.list_format.parser(source.format_options)
+        unpacker = Unpacker(source.compression, source.max_bytes)
         done = 0
         progress("fetch", 0, download.total)
         async for chunk in download.chunks():
             try:
-                await asyncio.to_thread(parser.feed, chunk)
+                await asyncio.to_thread(_feed, parser, unpacker.feed(chunk))
             except FormatError as error:
                 raise UpdateRefused(str(error)) from None
             done += len(chunk)
@@ -165,10 +168,16 @@ async def _read(source: Source, known: Mapping[str, str], now: float, progress: 
     if state["sha256"] == known.get("sha256"):
         return _Read(state)
     try:
+        await asyncio.to_thread(_feed, parser, unpacker.finish())
         rules = await asyncio.to_thread(parser.finish)
     except FormatError as error:
         raise UpdateRefused(str(error)) from None
     return _Read(state, rules, parser.lines, parser.rules, parser.bad, tuple(parser.errors[:SHOWN_ERRORS]))
+
+
+def _feed(parser: ListParser, pieces: Iterable[bytes]) -> None:
+    for piece in pieces:
+        parser.feed(piece)
 
 
 async def _publish(

@@ -87,7 +87,7 @@ async def test_shown_errors_are_bounded(store: Store, keyring: Keyring, file_sou
 
 
 async def test_a_binary_file_is_refused(store: Store, keyring: Keyring, file_source: MakeSource) -> None:
-    result = await look(file_source(b"PK\x03\x04\x00\x00" + bytes(range(256)) * 100), store, keyring)
+    result = await look(file_source(b"\x7fELF\x00\x00" + bytes(range(256)) * 100), store, keyring)
     assert (result.status, result.serial) == ("refused", None)
     assert "binary" in result.detail
     assert await store.heads() == {}
