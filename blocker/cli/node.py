@@ -35,6 +35,9 @@ log = structlog.get_logger(__name__)
 #: Seconds between two looks whether the embedded Redis answers; a look costs 0.3 ms.
 WATCH_SECONDS = 1.0
 
+#: Seconds after which a node is announced without those of its own lists that are not there yet.
+FIRST_LISTS_SECONDS = 10.0
+
 
 class Node:
     """One running node. Make it, `run` it; `stop` ends it."""
@@ -133,10 +136,16 @@ class Node:
 
     async def _announce(self, ready: Callable[[Node], None]) -> None:
         log.info("listening", http=self.server.addresses)
-        while self.follower.matcher is None and not self._stopping.is_set():
+        ingests = Role.INGEST in self._settings.roles
+        awaited = {source.name for source in usable_sources(self._context.settings.lists_dir)} if ingests else set()
+        patience = asyncio.get_running_loop().time() + FIRST_LISTS_SECONDS
+        while not self._stopping.is_set():
+            matcher = self.follower.matcher
+            late = asyncio.get_running_loop().time() > patience
+            if matcher is not None and (late or awaited <= {name for name, *_ in matcher.table.lists}):
+                ready(self)
+                return
             await self._pause(0.05)
-        if self.follower.matcher is not None:
-            ready(self)
 
     async def _ingest(self) -> None:
         store = None
