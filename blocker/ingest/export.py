@@ -105,7 +105,7 @@ def write_file(lines: Iterable[str], path: Path) -> None:
                 write(lines, target)
                 os.fsync(target.fileno())
             partial.replace(path)
-        except BaseException:
+        except BaseException:  # also an interrupt: nothing half written stays
             with contextlib.suppress(OSError):
                 partial.unlink()
             raise
