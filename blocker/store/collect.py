@@ -3,7 +3,7 @@
 Why nothing that is needed can be lost, whatever runs at the same time:
 
 1. Blobs that are older than the grace period are listed **first**, each with its time.
-2. Then the heads and every manifest that stays are read. What they name is not an orphan.
+2. Then the heads, every manifest that stays, and all drafts and proposals are read. What they name is not an orphan.
 3. Each orphan is dropped by a script that compares its time with the one listed. An upload and a commit both renew the
    time of every blob they name, atomically, so a blob that anybody wanted after step 1 stays.
 
@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from blocker.errors import StoreError
 from blocker.store import scripts
+from blocker.store.draft import Draft
 from blocker.store.manifest import Head, Manifest
 
 if TYPE_CHECKING:
@@ -74,6 +75,11 @@ async def collect_orphans(session: Session, keys: Keys, grace_seconds: float, ke
             for manifest in (Manifest.from_json(text) for text in texts if text is not None):
                 for member in keys.members(manifest):
                     listed.pop(member, None)
+    # Drafts and proposals name blobs as well; one that cannot be read keeps everything until somebody discards it.
+    for shelf in (keys.drafts, keys.proposals):
+        for text in await session.command(what, "HVALS", shelf):
+            for member in keys.members(Draft.from_json(text)):
+                listed.pop(member, None)
     blobs = size = 0
     for members in _batches([*listed]):
         pairs = [part for member in members for part in (member, listed[member])]

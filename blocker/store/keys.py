@@ -14,6 +14,10 @@ reads another's keys. After the tag:
 | `:sealed:<sha256>`         | string | sealed clear text (see sealing.py), opaque here                         |
 | `:blobs`                   | zset   | `segment:<sha256>` or `sealed:<sha256>` → unix time at which it was     |
 |                            |        | last uploaded or committed, by the server's clock                       |
+| `:audit`                   | stream | `record` (JSON), `hash` of every change, chained (see audit.py)         |
+| `:audit:head`              | hash   | `seq`, `hash` of the newest of them                                     |
+| `:drafts`                  | hash   | list → JSON of the version that is being prepared (see draft.py)        |
+| `:proposals`               | hash   | list → JSON of the version that waits for approval, or was rejected     |
 | `:commits`                 | stream | `epoch`, `list`, `serial`, `digest` of each commit; a wake-up hint,     |
 |                            |        | trimmed to about COMMITS_KEPT                                           |
 | `:checked`                 | hash   | list → unix time of the last successful look at its source              |
@@ -37,6 +41,7 @@ from typing import TYPE_CHECKING, Literal
 from blocker.errors import StoreError
 
 if TYPE_CHECKING:
+    from blocker.store.draft import Draft
     from blocker.store.manifest import Manifest
 
 SCHEMA_VERSION = 1
@@ -56,7 +61,9 @@ class Keys:
         StoreError: The deployment's name, or a list, node or blob name given to a method, is malformed.
     """
 
-    __slots__ = ("_tag", "blobs", "checked", "commits", "heads", "meta", "nodes")
+    __slots__ = (
+        "_tag", "audit", "audit_head", "blobs", "checked", "commits", "drafts", "heads", "meta", "nodes", "proposals",
+    )  # fmt: skip
 
     def __init__(self, deployment: str) -> None:
         self._tag = f"{{blocker:{checked_name('deployment', deployment)}}}"
@@ -64,6 +71,10 @@ class Keys:
         self.heads = f"{self._tag}:heads"
         self.blobs = f"{self._tag}:blobs"
         self.commits = f"{self._tag}:commits"
+        self.audit = f"{self._tag}:audit"
+        self.audit_head = f"{self._tag}:audit:head"
+        self.drafts = f"{self._tag}:drafts"
+        self.proposals = f"{self._tag}:proposals"
         self.checked = f"{self._tag}:checked"
         self.nodes = f"{self._tag}:nodes"
 
@@ -83,10 +94,10 @@ class Keys:
         return f"{kind}:{name}"
 
     @classmethod
-    def members(cls, manifest: Manifest) -> list[str]:
-        """Names inside `blobs` of every blob of a manifest."""
-        segments = [cls.blob_member("segment", name) for name in manifest.segments]
-        return segments + [cls.blob_member("sealed", name) for name in manifest.sealed]
+    def members(cls, version: Manifest | Draft) -> list[str]:
+        """Names inside `blobs` of every blob of a manifest or draft."""
+        segments = [cls.blob_member("segment", name) for name in version.segments]
+        return segments + [cls.blob_member("sealed", name) for name in version.sealed]
 
     def member_key(self, member: str) -> str:
         """Key of the blob that `blobs` calls `member`."""

@@ -133,7 +133,7 @@ class Manifest:
             entries=_count(part, fields, "entries"),
             digest=_checked(part, fields, "digest", "64 hex digits", _matches(_SHA256)),
             rules_digest=_checked(part, fields, "rules_digest", "64 hex digits", _matches(_SHA256)),
-            layers=tuple(_layer(f"{part}.layers[{index}]", layer) for index, layer in enumerate(layers)),
+            layers=tuple(layer_of(f"{part}.layers[{index}]", layer) for index, layer in enumerate(layers)),
             created=float(_checked(part, fields, "created", "a time in unix seconds", _is_time)),
             reason=_checked(part, fields, "reason", "a text", lambda value: isinstance(value, str)),
             added=_count(part, fields, "added"),
@@ -170,7 +170,8 @@ class Head:
         )
 
 
-def _layer(part: str, value: object) -> Layer:
+def layer_of(part: str, value: object) -> Layer:
+    """One layer of the stored form; `part` is what an error calls it."""
     if not isinstance(value, dict):
         raise _wrong(part, "an object", value)
     _exactly(part, value, Layer.__slots__)

@@ -26,12 +26,12 @@ import secrets
 import time
 from typing import TYPE_CHECKING, Self
 
-from blocker.errors import CommitConflict, FormatError, KeyMaterialError, StoreError, StoreUnavailable
+from blocker.errors import FormatError, KeyMaterialError, StoreError, StoreUnavailable
 from blocker.store import scripts
+from blocker.store.changes import Changes
 from blocker.store.collect import Collected, collect_orphans
 from blocker.store.connection import Session
-from blocker.store.keys import COMMITS_KEPT, SCHEMA_VERSION, BlobKind, Keys
-from blocker.store.ledger import Ledger
+from blocker.store.keys import SCHEMA_VERSION, BlobKind, Keys
 from blocker.store.manifest import Head, Manifest
 
 if TYPE_CHECKING:
@@ -58,11 +58,11 @@ _INFO_FIELDS = (
 )  # fmt: skip
 
 
-class Store(Ledger):
+class Store(Changes):
     """The store of one deployment. Belongs to one event loop; any number of its tasks may use it at once."""
 
     def __init__(self, session: Session, waiter: Session, deployment: str, keyring: Keyring | None) -> None:
-        super().__init__(session, Keys(deployment))
+        super().__init__(session, Keys(deployment), keyring)
         self._waiter = waiter
         self._keyring = keyring
 
@@ -212,52 +212,6 @@ class Store(Ledger):
         if found != name:
             raise FormatError(f"{kind}: expected SHA-256 {name}, got {found}; publish the list again")
         return data
-
-    async def commit(self, manifest: Manifest, *, expected: int) -> None:
-        """Make a manifest the head of its list: all of it or nothing. Repeating a commit that was done does nothing.
-
-        Args:
-            manifest: Its blobs are uploaded; its serial is `expected + 1`.
-            expected: The head's serial that the publisher built upon; 0 for a new list.
-
-        Raises:
-            CommitConflict: The head is another by now; nothing was written.
-            StoreError: The epoch is not the store's, or a blob is missing because it was collected meanwhile: upload
-                again. Nothing was written.
-            FormatError: The manifest is malformed; nothing was sent.
-            StoreUnavailable: The outcome is unknown; commit the same manifest again.
-        """
-        text = manifest.to_json()
-        if Manifest.from_json(text) != manifest:
-            raise FormatError("manifest: its fields are not of the types they should be")
-        if manifest.serial != expected + 1:
-            raise StoreError(f"a manifest upon serial {expected} needs serial {expected + 1}, not {manifest.serial}")
-        keys = self._keys
-        members = keys.members(manifest)
-        outcome, *detail = await self._session.script(
-            f"commit list {manifest.list}", scripts.COMMIT,
-            [keys.meta, keys.heads, keys.manifest(manifest.list, manifest.serial), keys.commits, keys.blobs,
-             *map(keys.member_key, members)],
-            manifest.list, manifest.epoch, expected, text, manifest.head.to_json(), manifest.digest, COMMITS_KEPT,
-            *members,
-        )  # fmt: skip
-        match outcome:
-            case b"done":
-                return
-            case b"conflict":
-                raise CommitConflict(
-                    f"list {manifest.list}: expected serial {expected}, the head is {detail[0]}; read it and try again"
-                )
-            case b"missing":
-                raise StoreError(
-                    f"list {manifest.list}: {detail[0]} blobs of serial {manifest.serial} are not in the store; upload "
-                    "them again and commit again"
-                )
-            case _:
-                raise StoreError(
-                    f"list {manifest.list}: the manifest is of another life of the store; read the epoch and the heads "
-                    "again"
-                )
 
     async def last_commit(self) -> str:
         """The id of the newest commit, to wait after; `0-0` if there was none."""

@@ -39,31 +39,51 @@ end
 return result
 """)
 
-# Make a manifest the head of its list.
-# KEYS: meta, heads, the manifest, commits, blobs, then each blob of the manifest.
-# ARGV: list, epoch, expected serial, manifest, head, digest, commits kept, then each blob's member of blobs.
-# Returns {'done'}, or {'epoch', the stored one}, {'conflict', the head's serial}, {'missing', how many blobs}.
-# A commit that was done already is done: the manifest stands there, byte for byte. Every blob is marked as wanted now,
-# since a rollback names blobs that a collection under way may have found unused.
-COMMIT = Script("""
-local list, epoch, expected = ARGV[1], ARGV[2], tonumber(ARGV[3])
+# One change of the deployment: perhaps a new head of a list, further small writes, and its link of the audit chain.
+# KEYS: meta, heads, commits, blobs, audit, audit:head, the manifest (or meta), then each blob, then the keys of extras.
+# ARGV: epoch; list ('' for a change that moves no head), expected serial, manifest, head, digest, commits kept; of the
+# audit chain the hash before, then sequence, hash and record; number of blobs; extras (JSON); then each blob's member
+# of blobs. extras: `expected`, each [number of the key from 1, field, text or '' for none], and `writes`, each
+# [command, number of the key, further words].
+# Returns {'done'}, or, with nothing written, {'epoch', the stored one}, {'conflict', the head's serial}, {'missing',
+# how many blobs}, {'moved', the field that is not as expected}, {'chain', sequence and hash of the newest record}.
+# What was done already is done: its record is the newest, or the manifest stands there, byte for byte. Every blob is
+# marked as wanted now, since a rollback names blobs that a collection under way may have found unused.
+CHANGE = Script("""
+local epoch, list, expected = ARGV[1], ARGV[2], tonumber(ARGV[3])
+local blobs, extras = tonumber(ARGV[12]), cjson.decode(ARGV[13])
 local serial = expected + 1
 local stored = redis.call('HGET', KEYS[1], 'epoch')
 if stored ~= epoch then return {'epoch', stored or ''} end
-local head = redis.call('HGET', KEYS[2], list)
-local current = head and cjson.decode(head).serial or 0
-if current >= serial and redis.call('GET', KEYS[3]) == ARGV[4] then return {'done'} end
-if current ~= expected then return {'conflict', current} end
+local chain = redis.call('HMGET', KEYS[6], 'seq', 'hash')
+if chain[2] == ARGV[10] then return {'done'} end
+if list ~= '' then
+  local head = redis.call('HGET', KEYS[2], list)
+  local current = head and cjson.decode(head).serial or 0
+  if current >= serial and redis.call('GET', KEYS[7]) == ARGV[4] then return {'done'} end
+  if current ~= expected then return {'conflict', current} end
+end
+for _, check in ipairs(extras.expected) do
+  if (redis.call('HGET', KEYS[7 + blobs + check[1]], check[2]) or '') ~= check[3] then return {'moved', check[2]} end
+end
 local missing = 0
-for i = 6, #KEYS do missing = missing + 1 - redis.call('EXISTS', KEYS[i]) end
+for i = 8, 7 + blobs do missing = missing + 1 - redis.call('EXISTS', KEYS[i]) end
 if missing > 0 then return {'missing', missing} end
+if (chain[2] or '') ~= ARGV[8] then return {'chain', chain[1] or '0', chain[2] or ''} end
 local clock = redis.call('TIME')
 local now = clock[1] .. '.' .. string.format('%06d', clock[2])
-for i = 8, #ARGV do redis.call('ZADD', KEYS[5], now, ARGV[i]) end
-redis.call('SET', KEYS[3], ARGV[4])
-redis.call('HSET', KEYS[2], list, ARGV[5])
-redis.call('XADD', KEYS[4], 'MAXLEN', '~', ARGV[7], '*',
-  'epoch', epoch, 'list', list, 'serial', string.format('%d', serial), 'digest', ARGV[6])
+for i = 14, 13 + blobs do redis.call('ZADD', KEYS[4], now, ARGV[i]) end
+redis.call('XADD', KEYS[5], '*', 'record', ARGV[11], 'hash', ARGV[10])
+redis.call('HSET', KEYS[6], 'seq', ARGV[9], 'hash', ARGV[10])
+for _, write in ipairs(extras.writes) do
+  redis.call(write[1], KEYS[7 + blobs + write[2]], unpack(write, 3))
+end
+if list ~= '' then
+  redis.call('SET', KEYS[7], ARGV[4])
+  redis.call('HSET', KEYS[2], list, ARGV[5])
+  redis.call('XADD', KEYS[3], 'MAXLEN', '~', ARGV[7], '*',
+    'epoch', epoch, 'list', list, 'serial', string.format('%d', serial), 'digest', ARGV[6])
+end
 return {'done'}
 """)
 

@@ -12,6 +12,8 @@ from blocker.errors import CommitConflict, FormatError, StoreError, UpdateRefuse
 from blocker.ingest.plan import PublishOptions
 from blocker.ingest.publish import ATTEMPTS, PublishResult, publish
 from blocker.ingest.rollback import rollback
+from blocker.store.audit import INGEST, Actor
+from blocker.store.changes import NOTHING, Along
 from blocker.store.redis import Store
 from blocker.store.sealing import Keyring
 from tests.ingest.checks import assert_whole, pages
@@ -188,9 +190,17 @@ async def test_a_damaged_head_can_be_left(redis: RedisServer, store: Store, keyr
 class _Meddled(Store):
     """A store in which something happens right before a commit."""
 
-    async def commit(self, manifest: Manifest, *, expected: int) -> None:
+    async def commit(
+        self,
+        manifest: Manifest,
+        *,
+        expected: int,
+        action: str = "publish",
+        actor: Actor = INGEST,
+        along: Along = NOTHING,
+    ) -> None:
         await self.meddle()
-        await super().commit(manifest, expected=expected)
+        await super().commit(manifest, expected=expected, action=action, actor=actor, along=along)
 
     async def meddle(self) -> None:
         raise AssertionError("each rival says what it does")

@@ -27,6 +27,7 @@ class Proxy:
         self._marker = b""
         self._moment: Moment = "after"
         self._left = 0
+        self._told = 0  # what was sent before the marker was named does not count
         self.cuts = 0
 
     @property
@@ -37,6 +38,7 @@ class Proxy:
     def cut(self, marker: bytes, moment: Moment, times: int) -> None:
         """Cut the next `times` connections on which `marker` is sent."""
         self._marker, self._moment, self._left, self.cuts = marker, moment, times, 0
+        self._told += 1
 
     async def __aenter__(self) -> Self:
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
@@ -61,8 +63,10 @@ class Proxy:
         marked = asyncio.Event()
 
         async def requests() -> None:
-            seen = b""
+            seen, told = b"", self._told
             while data := await reader.read(65536):
+                if told != self._told:
+                    seen, told = b"", self._told
                 seen = (seen + data)[-200_000:]
                 if self._left and self._marker in seen and not marked.is_set():
                     self._left -= 1

@@ -12,14 +12,14 @@ from blocker.errors import CommitConflict, StoreUnavailable
 from blocker.store.connection import RETRIES
 from blocker.store.keys import Keys
 from blocker.store.redis import Store
-from blocker.store.scripts import COMMIT
+from blocker.store.scripts import CHANGE
 from tests.store.proxy import Proxy
 from tests.store.publishing import make_manifest, publish, read_whole, upload
 
 if TYPE_CHECKING:
     from tests.redis_server import RedisServer
 
-MARKER = COMMIT.sha1.encode()
+MARKER = CHANGE.sha1.encode()
 ALL = RETRIES + 1
 
 

@@ -165,7 +165,7 @@ async def test_a_commit_needs_every_blob(server: RedisServer, store: Store, depl
     for name in (manifest.segments[0], manifest.sealed[1]):
         kind = "segment" if name in manifest.segments else "sealed"
         server.command("DEL", Keys(deployment).blob(kind, name))  # type: ignore[arg-type]
-        with pytest.raises(StoreError, match="1 blobs of serial 1 are not in the store; upload"):
+        with pytest.raises(StoreError, match="list test serial 1: 1 blobs are not in the store; upload"):
             await store.commit(manifest, expected=0)
         assert await store.heads() == {}
         assert await store.last_commit() == NO_COMMIT
