@@ -15,11 +15,12 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 from pydantic_settings.exceptions import SettingsError as UnreadableSource
 
-from blocker.errors import SettingsError
+from blocker._native import canonicalize
+from blocker.errors import InvalidURL, SettingsError
 from blocker.rules import Verdict
 
 _PREFIX = "BLOCKER_"
@@ -99,6 +100,30 @@ class PolicySettings(_Frozen):
     )
 
 
+def _is_url(value: str) -> str:
+    try:
+        canonicalize(value)
+    except InvalidURL as error:
+        raise ValueError(str(error)) from None
+    return value
+
+
+#: A page that a list carries for testing. 2048: what every proxy passes on.
+CanaryUrl = Annotated[str, Field(max_length=2048), AfterValidator(_is_url)]
+
+
+class CanarySettings(_Frozen):
+    """Pages that a list carries for testing; `blocker/gateways/canaries.py` says what is looked at."""
+
+    blocked: tuple[CanaryUrl, ...] = Field(
+        min_length=1,
+        max_length=8,
+        repr=False,
+        description="1 to 8 addresses that the list must block. One with a path tests a rule for that path: what is "
+        "beside it must stay reachable. One without tests a rule for the whole host.",
+    )
+
+
 class StopPageSettings(_Frozen):
     """What the stop page says about who blocks."""
 
@@ -162,6 +187,17 @@ class Settings(BaseSettings):
         default_factory=dict, description="Policies by name. `default` exists always: every list in its own mode."
     )
     stop_page: StopPageSettings = Field(default_factory=StopPageSettings)
+    canaries: dict[Name, CanarySettings] = Field(
+        default_factory=dict,
+        description="Canaries by list, as in [canaries.police] blocked = […]. A list that is named here and not there "
+        "counts as failed. Requests for a canary are never counted as hits, whoever sends them.",
+    )
+    canary_seconds: float = Field(
+        60.0,
+        ge=1,
+        le=3600,
+        description="Seconds between two looks at the canaries, 1 to 3600. Default 60; the alert rules expect that.",
+    )
 
     @field_validator("redis_url")
     @classmethod

@@ -50,6 +50,8 @@ def test_a_file_with_every_setting_works() -> None:
     assert settings.policies["family"].lists == {"police": Mode.ENFORCE, "trial": Mode.SHADOW}
     assert settings.policies["family"].on_invalid is Verdict.BLOCK
     assert settings.shadow_lists == {"trial"}
+    assert len(settings.canaries["police"].blocked) == 2
+    assert "canary." not in repr(settings), "a canary is an entry of a list"
     default, text = Settings(), (FILES / "working_full.toml").read_text(encoding="utf-8")
     for name, field in Settings.model_fields.items():
         assert name in text, "the file with every setting lacks one"
@@ -142,7 +144,7 @@ def models(model: type[BaseModel]) -> Iterator[type[BaseModel]]:
 
 def test_settings_are_frozen_and_every_field_is_described() -> None:
     found = list(models(Settings))
-    assert len(found) == 5
+    assert len(found) == 6
     for model in found:
         assert model.model_config["frozen"]
         for name, field in model.model_fields.items():
