@@ -15,12 +15,15 @@ import structlog
 
 from blocker.cli.context import usable_sources
 from blocker.control.app import create_app
+from blocker.control.canary_probe import HttpProbe
 from blocker.control.server import ControlServer
 from blocker.errors import BlockerError, SettingsError, StoreUnavailable
+from blocker.gateways.canaries import Canaries
 from blocker.gateways.engine import VerdictEngine
 from blocker.hits.counters import HitCounter
 from blocker.hits.exporter import Exporter
 from blocker.ingest.worker import IngestWorker
+from blocker.matcher import DEFAULT_POLICY
 from blocker.settings import Role
 
 if TYPE_CHECKING:
@@ -47,6 +50,7 @@ class Node:
         self._settings = context.settings
         self._store: Store | None = None
         self._stopping = asyncio.Event()
+        self._announced = asyncio.Event()
         self._stale: dict[str, float] = {}
         self.follower: Follower = context.follower()
         self.hits = HitCounter(
@@ -57,9 +61,17 @@ class Node:
             flush_seconds=self._settings.hits.flush_seconds,
         )
         engine = VerdictEngine(self.follower, self.hits)
-        exporter = Exporter(engine.meters, self.hits, self.follower, shadow_lists=self._settings.shadow_lists)
+        self.canaries = Canaries(engine, self.follower, self._settings)
+        exporter = Exporter(
+            engine.meters,
+            self.hits,
+            self.follower,
+            shadow_lists=self._settings.shadow_lists,
+            canaries=lambda: self.canaries.states,
+        )
         app = create_app(engine, self.follower, self._settings, exporter, stale_after=self._stale_after)
         self.server = ControlServer(app, self._settings.http.host, self._settings.http.port)
+        self.canaries.register(HttpProbe(self.server, sorted({DEFAULT_POLICY, *self._settings.policies})))
 
     async def run(self, ready: Callable[[Node], None] = lambda _node: None) -> None:
         """Run until `stop`, SIGINT or SIGTERM.
@@ -82,17 +94,21 @@ class Node:
                 await self.server.start()
             await self._first_store()
             async with asyncio.TaskGroup() as tasks:
+                canaries = None
                 if Role.CONTROL in roles:
                     tasks.create_task(self.follower.run())
                     tasks.create_task(self.hits.run())
                     tasks.create_task(self._announce(ready))
                     tasks.create_task(self._watch_server())
+                    canaries = tasks.create_task(self._look_at_canaries())
                 if Role.INGEST in roles:
                     tasks.create_task(self._ingest())
                 if self._settings.redis_url is None:
                     tasks.create_task(self._watch_redis())
                 await self._stopping.wait()
                 log.info("stopping")
+                if canaries is not None:
+                    canaries.cancel()  # before the gateways that they ask
                 if Role.CONTROL in roles:
                     await self.server.stop()
                 self.hits.stop()
@@ -143,9 +159,17 @@ class Node:
             matcher = self.follower.matcher
             late = asyncio.get_running_loop().time() > patience
             if matcher is not None and (late or awaited <= {name for name, *_ in matcher.table.lists}):
+                self._announced.set()
                 ready(self)
                 return
             await self._pause(0.05)
+
+    async def _look_at_canaries(self) -> None:
+        """From when the node decides; if it does not in good time, that is what the canaries show."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(FIRST_LISTS_SECONDS):
+                await self._announced.wait()
+        await self.canaries.run()
 
     async def _ingest(self) -> None:
         store = None

@@ -10,6 +10,8 @@
 | `blocker_list_entries`, `…_serial`, `…_age_seconds` | list | rules, serial, seconds since its source was last good   |
 | `blocker_store_up`              |                     | 1 if the store answered last time, else 0                    |
 | `blocker_follower_lag_seconds`  |                     | how far the matcher is behind the store's heads              |
+| `blocker_canary_ok`             | list, gateway       | 1 if the list's canaries were as they must be, else 0        |
+| `blocker_canary_age_seconds`    | list, gateway       | seconds since that was looked at                             |
 | `blocker_build_info`            | version             | 1                                                            |
 
 `gateway` is one of `meters.GATEWAYS`, `verdict` one of three, `list` the name of a configured list, `weekday` `mon` to
@@ -94,6 +96,31 @@ class Followed(Protocol):
         """How fresh it is."""
 
 
+class Canary(Protocol):
+    """What the exporter needs of the last look at a list's canaries through a gateway."""
+
+    @property
+    def list(self) -> str:
+        """Whose canaries."""
+
+    @property
+    def gateway(self) -> str:
+        """Through which gateway."""
+
+    @property
+    def reason(self) -> str | None:
+        """What is wrong; None if they are ok."""
+
+    @property
+    def checked(self) -> float:
+        """When that was, in Unix seconds."""
+
+
+def no_canaries() -> Iterable[Canary]:
+    """No list has canaries."""
+    return ()
+
+
 def age_seconds(entry: TableList, checked: Mapping[str, float], now: float) -> float | None:
     """Seconds since the list's source was last found good, else since it was published; None if neither is known."""
     since = checked.get(entry.name) or entry.metadata.created
@@ -108,6 +135,7 @@ class Exporter:
         hits: The counter of hits.
         follower: For the lists and their freshness.
         shadow_lists: Lists that some policy has in shadow mode, whatever their own mode.
+        canaries: The last looks at canaries; none by default.
         clock: Unix seconds now.
     """
 
@@ -118,13 +146,14 @@ class Exporter:
         follower: Followed,
         *,
         shadow_lists: Iterable[str] = (),
+        canaries: Callable[[], Iterable[Canary]] = no_canaries,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.registry = CollectorRegistry(auto_describe=False)
         lists = _Lists(follower)
         self._hits = _Hits(hits, lists, frozenset(shadow_lists))
         self._node = CollectorRegistry(auto_describe=False)
-        node = _Node(meters, hits, follower, lists, clock)
+        node = _Node(meters, hits, follower, lists, canaries, clock)
         self._node.register(node)
         self.registry.register(node)
         self.registry.register(self._hits)
@@ -161,12 +190,19 @@ class _Node(Collector):
     """Everything but hits: small, and different at each scrape."""
 
     def __init__(
-        self, meters: Meters, hits: ReleasedHits, follower: Followed, lists: _Lists, clock: Callable[[], float]
+        self,
+        meters: Meters,
+        hits: ReleasedHits,
+        follower: Followed,
+        lists: _Lists,
+        canaries: Callable[[], Iterable[Canary]],
+        clock: Callable[[], float],
     ) -> None:
         self._meters = meters
         self._hits = hits
         self._follower = follower
         self._enforced = lists.enforced
+        self._canaries = canaries
         self._clock = clock
         self._version = version("blocker")
 
@@ -174,6 +210,7 @@ class _Node(Collector):
         self._hits.tick()  # an hour that has ended releases its blocks, also when nobody was blocked since
         yield from self._decisions()
         yield from self._lists()
+        yield from self._canary_looks()
         status = self._follower.status
         yield GaugeMetricFamily(
             "blocker_store_up", "Whether the store answered last time: 1 or 0.", value=float(status.store_up)
@@ -217,6 +254,20 @@ class _Node(Collector):
             if seconds is not None:
                 age.add_metric([entry.name], seconds)
         yield from (entries, serial, age)
+
+    def _canary_looks(self) -> Iterator[Metric]:
+        good = GaugeMetricFamily(
+            "blocker_canary_ok", "Whether the list's canaries are as they must be: 1 or 0.", labels=["list", "gateway"]
+        )
+        age = GaugeMetricFamily(
+            "blocker_canary_age_seconds", "Seconds since that was looked at.", labels=["list", "gateway"]
+        )
+        now = self._clock()
+        for canary in sorted(self._canaries(), key=lambda canary: (canary.list, canary.gateway)):
+            labels = [canary.list, canary.gateway]
+            good.add_metric(labels, float(canary.reason is None))
+            age.add_metric(labels, max(0.0, now - canary.checked))
+        yield from (good, age)
 
 
 class _Hits(Collector):

@@ -37,6 +37,8 @@ CONTRACT: Mapping[str, tuple[str, Mapping[str, set[str]]]] = {
     "blocker_list_entries": ("gauge", {"list": LISTS | {"pardon"}}),
     "blocker_list_serial": ("gauge", {"list": LISTS | {"pardon"}}),
     "blocker_list_age_seconds": ("gauge", {"list": LISTS | {"pardon"}}),
+    "blocker_canary_ok": ("gauge", {"list": LISTS, "gateway": set(GATEWAYS)}),
+    "blocker_canary_age_seconds": ("gauge", {"list": LISTS, "gateway": set(GATEWAYS)}),
     "blocker_store_up": ("gauge", {}),
     "blocker_follower_lag_seconds": ("gauge", {}),
     "blocker_build_info": ("gauge", {"version": {"0.1.0"}}),
