@@ -25,6 +25,7 @@ from blocker.store.sealing import Keyring, Sealer
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from blocker.store.draft import Draft
     from blocker.store.manifest import Manifest
     from blocker.store.redis import Store
 
@@ -85,20 +86,20 @@ async def load_rules(store: Store, keyring: Keyring, name: str, serial: int | No
     return await read_rules(store, sealer(keyring), await store.manifest(name, serial))
 
 
-async def read_rules(store: Store, sealer: Sealer, manifest: Manifest) -> RuleSet:
-    """The rules of one manifest; see `load_rules`."""
-    layers = [[await store.get_blob("sealed", name) for name in layer.sealed] for layer in manifest.layers]
-    return await asyncio.to_thread(_folded, sealer, manifest, layers)
+async def read_rules(store: Store, sealer: Sealer, version: Manifest | Draft) -> RuleSet:
+    """The rules of one manifest or draft; see `load_rules`."""
+    layers = [[await store.get_blob("sealed", name) for name in layer.sealed] for layer in version.layers]
+    return await asyncio.to_thread(_folded, sealer, version, layers)
 
 
-def _folded(sealer: Sealer, manifest: Manifest, layers: Sequence[Sequence[bytes]]) -> RuleSet:
+def _folded(sealer: Sealer, version: Manifest | Draft, layers: Sequence[Sequence[bytes]]) -> RuleSet:
     rules = RuleSet()
     for index, blobs in enumerate(layers):
-        added, removed = open_layer(sealer, manifest.list, blobs)
+        added, removed = open_layer(sealer, version.list, blobs)
         rules = rules.patched(added, removed) if index else added
-    if rules.digest() != manifest.rules_digest:
+    if rules.digest() != version.rules_digest:
         raise FormatError(
-            f"list {manifest.list} serial {manifest.serial}: its texts do not make the rules that the manifest names; "
+            f"list {version.list} serial {version.serial}: its texts do not make the rules that the manifest names; "
             "publish the list again"
         )
     return rules

@@ -168,5 +168,5 @@ class Expiry:
             rules_digest=plan.rules_digest, layers=plan.layers(segments, sealed), created=now, reason=EXPIRED_REASON,
             added=plan.added, removed=plan.removed,
         )  # fmt: skip
-        await store.commit(done, expected=head.serial)
+        await store.commit(done, expected=head.serial, action="expire")
         return done, next_day

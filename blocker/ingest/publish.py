@@ -14,9 +14,11 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from blocker.errors import CommitConflict, FormatError, StoreError, StoreUnavailable
+from blocker.errors import ChangeConflict, CommitConflict, FormatError, StoreError, StoreUnavailable
 from blocker.ingest.cleartext import read_rules, sealer
 from blocker.ingest.plan import Existing, Plan, PublishOptions, make_plan
+from blocker.store.audit import INGEST, Actor
+from blocker.store.changes import NOTHING, Along
 from blocker.store.manifest import Manifest
 
 if TYPE_CHECKING:
@@ -59,6 +61,11 @@ class PublishResult:
     digest: str
 
 
+def nothing_along(_manifest: Manifest) -> Along:
+    """Nothing is written beside the manifest."""
+    return NOTHING
+
+
 def no_progress(_phase: str, _done: int, _total: int | None) -> None:
     """For callers that show none."""
 
@@ -73,6 +80,10 @@ async def publish(
     reason: str,
     now: float,
     progress: Progress = no_progress,
+    actor: Actor = INGEST,
+    expected: int | None = None,
+    along: Callable[[Manifest], Along] = nothing_along,
+    action: str = "publish",
 ) -> PublishResult:
     """Make `rules` the contents of list `name`.
 
@@ -85,9 +96,15 @@ async def publish(
         reason: Why, for the list's log; no rule's text.
         now: Unix time in seconds.
         progress: Told of the phases plan and upload.
+        actor: Who does it, for the audit chain.
+        expected: The serial that this builds upon (0: there is no such list yet). None: whatever is there.
+        along: From the manifest that will be committed to what is written in the same step; nothing is where nothing
+            changes.
+        action: What this is, for the audit chain.
 
     Raises:
-        CommitConflict: Others published the list again and again meanwhile.
+        CommitConflict: The head is not `expected`, or others published the list again and again meanwhile.
+        ChangeConflict: What `along` expects is not so.
         StoreError: Redis refuses; nothing of this publish is visible.
         StoreUnavailable: Redis is away. Whether the commit was done is unknown; publish again, which then finds it.
         KeyMaterialError: This process holds no seal key, or not the deployment's.
@@ -99,6 +116,9 @@ async def publish(
     for attempt in range(1, ATTEMPTS + 1):
         epoch = await store.epoch()
         manifest = await head_manifest(store, name)
+        head = 0 if manifest is None else manifest.serial
+        if expected is not None and head != expected:
+            raise CommitConflict(f"list {name}: expected serial {expected}, the head is {head}; read it and try again")
         if manifest is not None and await asyncio.to_thread(_is_same, manifest, options, rules):
             await store.set_checked(name, now)
             return _result(manifest, added=0, removed=0, unchanged=True)
@@ -108,10 +128,10 @@ async def publish(
             make_plan, name, options, rules, existing, lookup_key=keyring.lookup, sealer=seal
         )
         progress("plan", 1, 1)
-        head = 0 if manifest is None else manifest.serial
         try:
-            published = await _write(store, name, options, plan, epoch, head, reason, now, progress)
-        except StoreUnavailable:
+            new = await _upload(store, name, options, plan, epoch, head, reason, now, progress)
+            await store.commit(new, expected=head, action=action, actor=actor, along=along(new))
+        except (StoreUnavailable, ChangeConflict):
             raise
         except StoreError as error:  # a conflict, blobs collected meanwhile, or another life of the store
             if attempt == ATTEMPTS:
@@ -119,7 +139,7 @@ async def publish(
             _log.info("publish starts again", list=name, conflict=isinstance(error, CommitConflict))
             continue
         await store.set_checked(name, now)
-        return _result(published, added=plan.added, removed=plan.removed, unchanged=False)
+        return _result(new, added=plan.added, removed=plan.removed, unchanged=False)
     raise AssertionError("the loop returns or raises")
 
 
@@ -141,25 +161,23 @@ async def _existing(store: Store, seal: Sealer, manifest: Manifest) -> Existing 
         return None
 
 
-async def _write(
+async def _upload(
     store: Store, name: str, options: PublishOptions, plan: Plan, epoch: str, head: int, reason: str, now: float,
     progress: Progress,
 ) -> Manifest:  # fmt: skip
-    """Upload and commit."""
+    """Upload the blobs; the manifest that is to be committed."""
     names: dict[str, list[str]] = {"segment": [], "sealed": []}
     blobs = [("segment", blob) for blob in plan.segments] + [("sealed", blob) for blob in plan.sealed]
     for done, (kind, blob) in enumerate(blobs):
         progress("upload", done, len(blobs))
         names[kind] += await store.put_blobs("segment" if kind == "segment" else "sealed", [blob])
     progress("upload", len(blobs), len(blobs))
-    manifest = Manifest(
+    return Manifest(
         list=name, serial=head + 1, epoch=epoch, action=options.action, mode=options.mode,
         path_case=options.path_case, www_alias=options.www_alias, entries=plan.entries, digest=plan.digest,
         rules_digest=plan.rules_digest, layers=plan.layers(names["segment"], names["sealed"]), created=now,
         reason=reason, added=plan.added, removed=plan.removed,
     )  # fmt: skip
-    await store.commit(manifest, expected=head)
-    return manifest
 
 
 def _is_same(manifest: Manifest, options: PublishOptions, rules: RuleSet) -> bool:

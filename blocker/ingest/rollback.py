@@ -22,6 +22,8 @@ from blocker.errors import CommitConflict, FormatError, StoreError, StoreUnavail
 from blocker.ingest.cleartext import read_rules, sealer
 from blocker.ingest.plan import PublishOptions
 from blocker.ingest.publish import ATTEMPTS, PublishResult
+from blocker.store.audit import INGEST, Actor
+from blocker.store.changes import NOTHING, Along
 
 if TYPE_CHECKING:
     from blocker.store.manifest import Manifest
@@ -37,7 +39,16 @@ _log = structlog.get_logger("blocker.ingest")
 
 
 async def rollback(
-    store: Store, keyring: Keyring, name: str, serial: int, *, reason: str = "", now: float
+    store: Store,
+    keyring: Keyring,
+    name: str,
+    serial: int,
+    *,
+    reason: str = "",
+    now: float,
+    actor: Actor = INGEST,
+    expected: int | None = None,
+    along: Along = NOTHING,
 ) -> PublishResult:
     """Make list `name` again what it was at `serial`.
 
@@ -49,6 +60,9 @@ async def rollback(
         serial: A serial that is still kept, and at which the list was not retired.
         reason: Why, for the list's log: one line without an address.
         now: Unix time in seconds.
+        actor: Who does it, for the audit chain.
+        expected: The present serial, where it must not have moved; None: whatever it is.
+        along: What is written in the same step.
 
     Returns:
         What the list is now; `unchanged`, and nothing written, if it was that already.
@@ -63,12 +77,16 @@ async def rollback(
 
     Cost: reads both serials of the list; writes one manifest.
     """
-    text = f"rollback to {serial}" + (f": {_checked_reason(reason)}" if reason else "")
+    text = f"rollback to {serial}" + (f": {checked_reason(reason)}" if reason else "")
     for attempt in range(1, ATTEMPTS + 1):
         epoch = await store.epoch()
         head = (await store.heads()).get(name)
         if head is None:
             raise StoreError(f"list {name} is not in the store")
+        if expected is not None and head.serial != expected:
+            raise CommitConflict(
+                f"list {name}: expected serial {expected}, the head is {head.serial}; read it and try again"
+            )
         target = await store.manifest(name, serial)
         if target.retired:
             raise UpdateRefused(f"list {name} was retired at serial {serial}; choose a serial before that")
@@ -81,7 +99,7 @@ async def rollback(
             target, serial=head.serial + 1, epoch=epoch, created=now, reason=text, added=added, removed=removed
         )
         try:
-            await store.commit(manifest, expected=head.serial)
+            await store.commit(manifest, expected=head.serial, action="rollback", actor=actor, along=along)
         except CommitConflict:
             if attempt == ATTEMPTS:
                 raise
@@ -91,7 +109,7 @@ async def rollback(
     raise AssertionError("the loop returns or raises")
 
 
-def _checked_reason(reason: str) -> str:
+def checked_reason(reason: str) -> str:
     """The reason, if it may stand in a log that people without the seal key read."""
     if not reason.isprintable() or len(reason) > MAX_REASON:
         raise UpdateRefused(f"a reason is one line of at most {MAX_REASON} characters")

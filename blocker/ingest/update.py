@@ -1,7 +1,8 @@
 """One look at one source: fetch, parse, guard, publish, and remember; each step before anything is visible.
 
 A pull never leaves a list worse: until the commit nothing that a follower reads has changed, and what is remembered of
-the source is written after it. So a process that dies anywhere just pulls again.
+the source is written in the same step. So a process that dies anywhere just pulls again, and a list that was rolled
+back stays so.
 
 What is remembered belongs to the serial it led to. When the head was moved by another pull, it is not used and the
 source is read again; when a person moved it (a rollback, a publish by hand), it holds, so a rollback stays until the
@@ -196,12 +197,16 @@ async def _publish(
     )
     # After the guards: a source may well have let all its entries expire.
     rules = await asyncio.to_thread(without_ended, read.rules, utc_day(now))
-    done = await publish(store, keyring, source.name, options, rules, reason=PULL_REASON, now=now, progress=progress)
+    remembered = {**read.state, "fingerprint": source.fingerprint()}
+    done = await publish(
+        store, keyring, source.name, options, rules, reason=PULL_REASON, now=now, progress=progress,
+        along=lambda manifest: store.source_noted(source.name, {**remembered, "serial": str(manifest.serial)}),
+    )  # fmt: skip
     result = replace(
         result, status="unchanged" if done.unchanged else "published", serial=done.serial,
         added=done.added, removed=done.removed,
     )  # fmt: skip
-    return result, {**read.state, "fingerprint": source.fingerprint(), "serial": str(done.serial)}
+    return result, {**remembered, "serial": str(done.serial)}
 
 
 def _known(source: Source, state: Mapping[str, str], manifest: Manifest | None) -> Mapping[str, str]:

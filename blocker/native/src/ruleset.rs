@@ -207,6 +207,35 @@ impl RuleSet {
         }
     }
 
+    /// The rules of this set that `other` has too, whatever their reference and metadata. Cost: a search for each of
+    /// `other`'s rules.
+    pub fn common(&self, other: &Self) -> Self {
+        let mut set = Self::default();
+        for at in 0..other.len() {
+            let Some(wanted) = other.line(at).map(identity) else { break };
+            let found = self.starts.partition_point(|&start| identity(&self.text[start..]) < wanted);
+            if let Some(line) = self.line(found).filter(|line| identity(line) == wanted) {
+                set.push_line(line);
+            }
+        }
+        set
+    }
+
+    /// Hosts with at least `least` path rules, and how many each has.
+    pub fn path_hosts(&self, least: usize) -> Vec<(&[u8], usize)> {
+        let mut found: Vec<(&[u8], usize)> = Vec::new();
+        let mut current: (&[u8], usize) = (b"", 0);
+        for entry in self.iter().filter(|entry| matches!(entry.rule.kind, Kind::Prefix | Kind::Exact)) {
+            if entry.rule.host != current.0 {
+                found.extend((current.1 >= least && current.1 > 0).then_some(current));
+                current = (entry.rule.host, 0);
+            }
+            current.1 += 1;
+        }
+        found.extend((current.1 >= least && current.1 > 0).then_some(current));
+        found
+    }
+
     fn line(&self, at: usize) -> Option<&[u8]> {
         let start = *self.starts.get(at)?;
         let end = self.starts.get(at + 1).copied().unwrap_or(self.text.len());
@@ -268,6 +297,29 @@ mod tests {
         assert_eq!((added.len(), removed.len()), (3, 2));
         assert!(old.patched(&added, &removed) == new);
         assert!(new.patched(&removed, &added) == old);
+    }
+
+    #[test]
+    fn common_rules_are_those_of_the_first() {
+        let mut noted = Builder::default();
+        let rule = Rule { kind: Kind::Host, host: b"b", path: b"", query: None, subdomains: false };
+        noted.push(&rule, "reference", "");
+        let (plain, noted) = (set(&["a", "b", "c"]), noted.finish());
+        assert!(plain.common(&noted) == set(&["b"]));
+        assert!(noted.common(&plain) == noted);
+        assert!(plain.common(&set(&["d", "aa"])).is_empty());
+    }
+
+    #[test]
+    fn hosts_of_paths_are_counted() {
+        let mut builder = Builder::default();
+        for (host, path) in [("a", "/1"), ("a", "/2"), ("b", "/1"), ("c", "/1"), ("c", "/2"), ("c", "/3")] {
+            let (host, path) = (host.as_bytes(), path.as_bytes());
+            builder.push(&Rule { kind: Kind::Exact, host, path, query: None, subdomains: false }, "", "");
+        }
+        let found = builder.finish();
+        assert_eq!(found.path_hosts(2), [(b"a".as_slice(), 2), (b"c".as_slice(), 3)]);
+        assert_eq!(set(&["a", "b"]).path_hosts(0), []);
     }
 
     #[test]

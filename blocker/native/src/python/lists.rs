@@ -272,6 +272,21 @@ impl RuleSet {
         Ok(Self::of(py.detach(|| old.patched(added, removed))))
     }
 
+    /// The rules of this set that `other` has too, whatever their reference and metadata. Without the GIL.
+    fn common(slf: &Bound<'_, Self>, other: &Bound<'_, Self>) -> PyResult<Self> {
+        let py = slf.py();
+        let (own, other) = (Self::shared(slf)?, Self::shared(other)?);
+        let (own, other) = (&own.set, &other.set);
+        Ok(Self::of(py.detach(|| own.common(other))))
+    }
+
+    /// Hosts with at least `least` path rules, and how many each has. Without the GIL.
+    #[pyo3(signature = (least=1))]
+    fn path_hosts(&mut self, py: Python<'_>, least: usize) -> Vec<(String, usize)> {
+        let set = self.settled(py);
+        py.detach(|| set.path_hosts(least).into_iter().map(|(host, paths)| (text(host), paths)).collect())
+    }
+
     /// The rules as trie nodes under a 16-byte lookup key. Without the GIL; about 1 µs a rule.
     ///
     /// `www_alias`: `www.h` and `h` are one host. `fold_case`: the ASCII case of path and query is folded.
