@@ -47,8 +47,8 @@ return result
 # [command, number of the key, further words].
 # Returns {'done'}, or, with nothing written, {'epoch', the stored one}, {'conflict', the head's serial}, {'missing',
 # how many blobs}, {'moved', the field that is not as expected}, {'chain', sequence and hash of the newest record}.
-# What was done already is done: its record is the newest, or the manifest stands there, byte for byte. Every blob is
-# marked as wanted now, since a rollback names blobs that a collection under way may have found unused.
+# What was done already is done: the manifest stands there, byte for byte, or without one the record is the newest. Every
+# blob is marked as wanted now, since a rollback names blobs that a collection under way may have found unused.
 CHANGE = Script("""
 local epoch, list, expected = ARGV[1], ARGV[2], tonumber(ARGV[3])
 local blobs, extras = tonumber(ARGV[12]), cjson.decode(ARGV[13])
@@ -56,7 +56,7 @@ local serial = expected + 1
 local stored = redis.call('HGET', KEYS[1], 'epoch')
 if stored ~= epoch then return {'epoch', stored or ''} end
 local chain = redis.call('HMGET', KEYS[6], 'seq', 'hash')
-if chain[2] == ARGV[10] then return {'done'} end
+if list == '' and chain[2] == ARGV[10] then return {'done'} end
 if list ~= '' then
   local head = redis.call('HGET', KEYS[2], list)
   local current = head and cjson.decode(head).serial or 0
