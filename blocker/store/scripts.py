@@ -47,8 +47,8 @@ return result
 # [command, number of the key, further words].
 # Returns {'done'}, or, with nothing written, {'epoch', the stored one}, {'conflict', the head's serial}, {'missing',
 # how many blobs}, {'moved', the field that is not as expected}, {'chain', sequence and hash of the newest record}.
-# What was done already is done: the manifest stands there, byte for byte, or without one the record is the newest. Every
-# blob is marked as wanted now, since a rollback names blobs that a collection under way may have found unused.
+# What was done already is done: the manifest stands there, byte for byte, or without one the record is the newest.
+# Every blob is marked as wanted now, since a rollback names blobs that a collection under way may have found unused.
 CHANGE = Script("""
 local epoch, list, expected = ARGV[1], ARGV[2], tonumber(ARGV[3])
 local blobs, extras = tonumber(ARGV[12]), cjson.decode(ARGV[13])
