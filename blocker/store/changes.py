@@ -175,8 +175,7 @@ class Changes(Ledger):
             found = await self._session.command(
                 "read the audit stream", "XRANGE", self._keys.audit, after, "+", "COUNT", AUDIT_BATCH
             )
-            for _, flat in found:
-                fields = dict(zip(flat[::2], flat[1::2], strict=True))
+            for _, fields in found:
                 yield read_record(fields.get(b"record", b""), fields.get(b"hash", b""))
             if len(found) < AUDIT_BATCH:
                 return
@@ -187,8 +186,7 @@ class Changes(Ledger):
         found = await self._session.command(
             "read the audit stream", "XREVRANGE", self._keys.audit, "+", "-", "COUNT", count
         )
-        pairs = [dict(zip(flat[::2], flat[1::2], strict=True)) for _, flat in found]
-        return [read_record(fields.get(b"record", b""), fields.get(b"hash", b"")) for fields in pairs]
+        return [read_record(fields.get(b"record", b""), fields.get(b"hash", b"")) for _, fields in found]
 
     @property
     def audit_chain(self) -> AuditChain:
