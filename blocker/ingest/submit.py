@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from blocker._native import RuleSet
-from blocker.errors import ChangeConflict, StoreError, UpdateRefused
-from blocker.ingest.cleartext import seal_layer, sealer
+from blocker.errors import ChangeConflict, FormatError, StoreError, StoreUnavailable, UpdateRefused
+from blocker.ingest.cleartext import read_rules, seal_layer, sealer
 from blocker.ingest.drafts import facts_of, options_of, read_proposed
 from blocker.ingest.expiry import utc_day, without_ended
 from blocker.ingest.guard import Severity
@@ -120,6 +120,17 @@ class Desk:
             canaries=tuple(self._canaries(name)),
         )
 
+    async def rules_of(self, head: Manifest | None) -> RuleSet | None:
+        """The rules of a list as it is; None where there are none that can be read, which a new version mends."""
+        if head is None:
+            return None
+        try:
+            return await read_rules(self.store, sealer(self.keyring), head)
+        except StoreUnavailable:
+            raise
+        except (StoreError, FormatError):
+            return None
+
     async def publish_draft(
         self,
         name: str,
@@ -201,7 +212,7 @@ class Desk:
     async def submit(
         self, name: str, options: PublishOptions, rules: RuleSet, findings: tuple[Finding, ...], head: Manifest | None,
         *, actor: Actor, reason: str, now: float,
-    ) -> Draft | None:  # fmt: skip
+    ) -> Draft:  # fmt: skip
         """Propose what a source brought, once: a version that waits or was rejected already is not proposed again.
 
         Returns:

@@ -81,7 +81,7 @@ async def test_a_small_patch_writes_a_small_text(redis: RedisServer, store: Stor
     own = [name for name in draft.layers[-1].sealed if name not in (await store.manifest(NAME)).sealed]
     written = sum([len(await store.get_blob("sealed", name)) for name in own])
     assert written < whole / 20
-    assert redis.command("HLEN", "{blocker:test}:drafts") == b":1"
+    assert redis.command("HLEN", "{blocker:test}:drafts") == b":1\r\n"
 
 
 async def test_a_rule_is_what_it_covers(store: Store, keyring: Keyring) -> None:
