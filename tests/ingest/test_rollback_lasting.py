@@ -21,7 +21,7 @@ from tests.ingest.checks import LATER, assert_whole, look, pages
 from tests.redis_server import RedisServer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from blocker.store.sealing import Keyring
@@ -48,6 +48,24 @@ async def test_the_next_pull_of_an_unchanged_source_leaves_it(
     assert (head.serial, head.digest) == (3, first.digest)
     changed = await look(file_source("http://c.example/\n"), store, keyring)
     assert (changed.status, changed.serial, changed.added, changed.removed) == ("published", 4, 1, 1)
+
+
+async def test_a_worker_that_died_after_its_commit_does_not_undo_it(
+    redis: RedisServer, store: Store, keyring: Keyring, file_source: MakeSource
+) -> None:
+    class Dying(Store):
+        async def set_source_state(self, list: str, mapping: Mapping[str, str]) -> None:
+            raise asyncio.CancelledError
+
+    await look(file_source("http://a.example/\n"), store, keyring)
+    source = file_source("http://b.example/\n")
+    async with await Dying.open(redis.url, "test", keyring=keyring) as dying:
+        with pytest.raises(asyncio.CancelledError):
+            await look(source, dying, keyring)
+    assert (await store.manifest("file")).serial == 2
+    await rollback(store, keyring, "file", 1, now=LATER)
+    assert (await look(source, store, keyring, LATER + 60)).status == "not_modified"
+    assert (await store.manifest("file")).digest == (await store.manifest("file", 1)).digest
 
 
 async def test_a_follower_enforces_it_within_a_second(tmp_path: Path) -> None:
