@@ -54,7 +54,7 @@ async def test_a_worker_that_died_after_its_commit_does_not_undo_it(
     redis: RedisServer, store: Store, keyring: Keyring, file_source: MakeSource
 ) -> None:
     class Dying(Store):
-        async def set_source_state(self, list: str, mapping: Mapping[str, str]) -> None:
+        async def set_source_state(self, list: str, mapping: Mapping[str, str]) -> None:  # noqa: A002, ARG002 - as it is there
             raise asyncio.CancelledError
 
     await look(file_source("http://a.example/\n"), store, keyring)
