@@ -41,6 +41,9 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
+# Segments up to this size, which is every small change, are enforced before the disk has them: its sync takes longer
+# than all the rest. They are written right after the swap.
+HELD_BYTES = 2**20
 #: Waits after failures, in seconds: soon at first, since most outages are restarts, then rarely.
 FIRST_RETRY_SECONDS = 0.1
 LAST_RETRY_SECONDS = 5.0
@@ -234,7 +237,7 @@ class Follower:
         """Get the segments that are not here."""
         for name in await asyncio.to_thread(self._missing, list(segments)):
             data = await store.get_blob("segment", name)
-            if self._persistent:
+            if self._persistent and len(data) > HELD_BYTES:
                 try:
                     await asyncio.to_thread(self._snapshot.add_segment, name, data)
                     self._damaged.discard(name)
