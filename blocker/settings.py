@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, IPvAnyNetwork, ValidationError, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 from pydantic_settings.exceptions import SettingsError as UnreadableSource
 
@@ -124,6 +124,38 @@ class CanarySettings(_Frozen):
     )
 
 
+class GuardSettings(_Frozen):
+    """What is still usual for a list, and what none may block as a whole; see blocker/ingest/guard.py."""
+
+    max_growth: float = Field(
+        1.0, ge=0, description="New share of a list's rules above which it waits for approval. Default 1: doubling."
+    )
+    max_shrink: float = Field(
+        0.3, ge=0, le=1, description="Lost share of a list's rules above which it waits for approval. Default 0.3."
+    )
+    floor: int = Field(
+        1000, ge=0, description="Changes of at most so many rules never wait for their number. Default 1000."
+    )
+    max_first: int = Field(
+        5_000_000, ge=0, description="Rules above which a first version waits for approval. Default 5 000 000."
+    )
+    whole_host_paths: int = Field(
+        10, ge=1, description="Listed pages on a host from which a rule for all of it waits for approval. Default 10."
+    )
+    popular_domains: Path | None = Field(
+        None, description="File of popular domains, a name a line or rank,name; none may be blocked as a whole."
+    )
+    popular_top: int = Field(
+        0, ge=0, description="So many names from the beginning of popular_domains; 0 is all. Default 0."
+    )
+    own_names: tuple[str, ...] = Field(
+        (), description="The operator's own domains; no rule may block one, one under it or one above it as a whole."
+    )
+    own_networks: tuple[IPvAnyNetwork, ...] = Field(
+        (), description="The operator's own networks (CIDR); no rule may block an address in them as a whole."
+    )
+
+
 class StopPageSettings(_Frozen):
     """What the stop page says about who blocks."""
 
@@ -187,6 +219,7 @@ class Settings(BaseSettings):
         default_factory=dict, description="Policies by name. `default` exists always: every list in its own mode."
     )
     stop_page: StopPageSettings = Field(default_factory=StopPageSettings)
+    guards: GuardSettings = Field(default_factory=GuardSettings)
     canaries: dict[Name, CanarySettings] = Field(
         default_factory=dict,
         description="Canaries by list, as in [canaries.police] blocked = […]. A list that is named here and not there "

@@ -39,6 +39,7 @@ from blocker.ingest.credentials import Credentials
 from blocker.ingest.formats import Format, FormatOptions, find_format
 from blocker.ingest.formats._format import Bare, Column, Delimiter, DomainKind, TrailingSlash  # noqa: TC001 - pydantic
 from blocker.ingest.formats._unpack import Compression  # noqa: TC001 - pydantic
+from blocker.ingest.limits import GuardLimits, SourceGuards
 from blocker.ingest.verify import Verification
 from blocker.settings import Mode, Name
 
@@ -48,7 +49,7 @@ MAX_SOURCES = 64
 MAX_SOURCE_BYTES = 65_536
 
 _DAY = 86_400
-_TABLES: dict[str, type[BaseModel]] = {"credentials": Credentials, "verify": Verification}
+_TABLES: dict[str, type[BaseModel]] = {"credentials": Credentials, "verify": Verification, "guards": SourceGuards}
 _Text = Annotated[str, Field(max_length=2000)]
 
 
@@ -111,6 +112,13 @@ class Source(BaseModel):
     )
     verify: Verification | None = Field(
         None, description="Table: what must vouch for the file before a byte of it is parsed; see verify.py."
+    )
+
+    guards: SourceGuards = Field(
+        default_factory=SourceGuards, description="Table: limits of this list, where they differ from the settings'."
+    )
+    canaries: tuple[_Text, ...] = Field(
+        (), max_length=16, description="Pages that this list must block, by which it is watched; up to 16."
     )
 
     interval_seconds: float = Field(
@@ -184,6 +192,10 @@ class Source(BaseModel):
     def stale_after_seconds(self) -> float:
         """Age of the last successful look from which the list counts as stale: two whole rounds missed."""
         return 2 * (self.interval_seconds + self.jitter_seconds)
+
+    def guard_limits(self, defaults: GuardLimits) -> GuardLimits:
+        """The limits of this list."""
+        return self.guards.over(defaults)
 
     def fingerprint(self) -> str:
         """SHA-256 in hex of what makes the same file another list; when and how fast to look at it is not in it."""

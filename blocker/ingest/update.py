@@ -20,9 +20,10 @@ from blocker.errors import BlockerError, FetchError, FormatError, UpdateRefused
 from blocker.ingest.expiry import utc_day, without_ended
 from blocker.ingest.fetch import open_source
 from blocker.ingest.formats._unpack import Unpacker
-from blocker.ingest.guard import refuse_bad_share, refuse_empty, refuse_retired
+from blocker.ingest.guard import Severity, refuse_bad_share, refuse_empty, refuse_retired
 from blocker.ingest.plan import PublishOptions
 from blocker.ingest.publish import Progress, head_manifest, no_progress, publish
+from blocker.store.audit import INGEST
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable, Mapping
@@ -30,11 +31,12 @@ if TYPE_CHECKING:
     from blocker._native import RuleSet
     from blocker.ingest.formats import ListParser
     from blocker.ingest.source import Source
+    from blocker.ingest.submit import Desk
     from blocker.store.manifest import Manifest
     from blocker.store.redis import Store
     from blocker.store.sealing import Keyring
 
-Status = Literal["published", "unchanged", "not_modified", "refused", "failed"]
+Status = Literal["published", "unchanged", "not_modified", "waiting", "refused", "failed"]
 
 # The reason in the manifest of every pull; what is remembered of a source is judged by it.
 PULL_REASON = "pull"
@@ -57,7 +59,8 @@ class PullResult:
     Attributes:
         list: The list.
         status: published; unchanged: read, and the same rules; not_modified: the source says or shows that it is the
-            same file; refused: read, and must not be published; failed: could not be read whole.
+            same file; waiting: read, and a person must approve it; refused: read, and must not be published; failed:
+            could not be read whole.
         serial: The list's head now; None if there is none yet.
         lines: Lines read.
         rules: Entries read, repeated ones counted.
@@ -66,7 +69,7 @@ class PullResult:
         added: Rules that the list gained.
         removed: Rules that it lost.
         seconds: How long it took.
-        detail: For refused and failed: why. It never holds an entry, or an address beyond its host.
+        detail: For waiting, refused and failed: why. It never holds an entry, or an address beyond its host.
     """
 
     list: str
@@ -107,6 +110,7 @@ async def pull(
     *,
     clock: Callable[[], float] = time.time,
     stopping: asyncio.Event | None = None,
+    desk: Desk | None = None,
 ) -> PullResult:
     """Bring a list up to its source.
 
@@ -117,6 +121,7 @@ async def pull(
         progress: Told of the phases fetch, plan and upload.
         clock: Unix time in seconds.
         stopping: When set, a download under way is given up; a publish under way is ended first.
+        desk: Has the guards look at it, and proposes what a person must approve. None: only a person looks on.
 
     Returns:
         What happened. Faults of the source are a result and not an exception: the list stays as it is.
@@ -139,7 +144,9 @@ async def pull(
             result = replace(result, lines=read.lines, rules=read.entries, bad=read.bad, errors=read.errors)
             refuse_bad_share(good=read.entries, bad=read.bad, max_share=source.max_bad_share)
             refuse_empty(entries=len(read.rules), before=0 if manifest is None else manifest.entries)
-        result, state = await _publish(source, store, keyring, read, state, result, clock(), progress)
+        result, state = await _publish(
+            source, store, keyring, read, state, result, clock(), progress, _Guarded(desk, manifest)
+        )
     except FetchError as error:
         result = replace(result, detail=str(error))
     except UpdateRefused as error:
@@ -183,7 +190,7 @@ def _feed(parser: ListParser, pieces: Iterable[bytes]) -> None:
 
 async def _publish(
     source: Source, store: Store, keyring: Keyring, read: _Read | None, state: dict[str, str], result: PullResult,
-    now: float, progress: Progress,
+    now: float, progress: Progress, guarded: _Guarded,
 ) -> tuple[PullResult, dict[str, str]]:  # fmt: skip
     """The result, and what to remember, of a source that was read and may be published, or did not change."""
     if read is None or read.rules is None:
@@ -197,9 +204,13 @@ async def _publish(
     )
     # After the guards: a source may well have let all its entries expire.
     rules = await asyncio.to_thread(without_ended, read.rules, utc_day(now))
+    waits = await guarded.look(source.name, options, rules, now)
+    if waits:
+        return replace(result, status="waiting", detail=waits), state
     remembered = {**read.state, "fingerprint": source.fingerprint()}
     done = await publish(
         store, keyring, source.name, options, rules, reason=PULL_REASON, now=now, progress=progress,
+        expected=guarded.expected,
         along=lambda manifest: store.source_noted(source.name, {**remembered, "serial": str(manifest.serial)}),
     )  # fmt: skip
     result = replace(
@@ -207,6 +218,46 @@ async def _publish(
         added=done.added, removed=done.removed,
     )  # fmt: skip
     return result, {**remembered, "serial": str(done.serial)}
+
+
+@dataclass(frozen=True, slots=True)
+class _Guarded:
+    """The guards' look at what a source brought."""
+
+    desk: Desk | None
+    head: Manifest | None
+
+    @property
+    def expected(self) -> int | None:
+        """What was looked at is published only upon the serial that it was compared with."""
+        if self.desk is None:
+            return None
+        return 0 if self.head is None else self.head.serial
+
+    async def look(self, name: str, options: PublishOptions, rules: RuleSet, now: float) -> str:
+        """Why it must wait; empty if it may be published.
+
+        Raises:
+            UpdateRefused: A guard refuses it, or a person rejected it.
+        """
+        desk, head = self.desk, self.head
+        if desk is None:
+            return ""
+        digest = await asyncio.to_thread(rules.digest)
+        if head and not head.retired and head.rules_digest == digest and PublishOptions.of(head) == options:
+            return ""
+        findings = await desk.examine(name, options, rules, await desk.rules_of(head), head)
+        told = "; ".join(finding.message for finding in findings if finding.severity is not Severity.NOTE)
+        if any(finding.severity is Severity.REFUSE for finding in findings):
+            raise UpdateRefused(told)
+        if not any(finding.severity is Severity.APPROVE for finding in findings):
+            return ""
+        proposal = await desk.submit(
+            name, options, rules, findings, head, actor=INGEST, reason=PULL_REASON, now=now
+        )
+        if proposal.state == "rejected":
+            raise UpdateRefused(f"rejected by a person: {told}")
+        return f"{name}: {told}; look at it and approve it: blocker lists approve {name} {proposal.id}"
 
 
 def _known(source: Source, state: Mapping[str, str], manifest: Manifest | None) -> Mapping[str, str]:
