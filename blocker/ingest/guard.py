@@ -7,8 +7,9 @@ say so), or **note**. Findings count rules; they never hold one in their text.
 |---|---|---|
 | `never-block` | refuse | a rule for all of a popular domain, or above one |
 | `own-infrastructure` | refuse | a rule for all of one of the operator's own names or addresses |
-| `public-suffix` | refuse | a rule for all names under a public suffix |
+| `public-suffix` | refuse | a rule for all names under a registry's suffix |
 | `canary` | refuse | the page by which the list is watched is not blocked |
+| `private-suffix` | approve | a rule for all names under a company's suffix; malware lists mean it, often |
 | `growth`, `shrink` | approve | many more or fewer rules than before |
 | `whole-host` | approve | a rule for all of a host on which single pages are listed |
 | `options` | approve | the list would no longer block, or compare otherwise |
@@ -165,7 +166,9 @@ class Guards:
             ("own-infrastructure", Severity.REFUSE, "block names or addresses of this operator",
              lambda host, wide: never.own(host, subdomains=wide)),
             ("public-suffix", Severity.REFUSE, "block all names under a public suffix",
-             lambda host, wide: host not in exempt and never.public_suffix(host, subdomains=wide)),
+             lambda host, wide: wide and host not in exempt and never.public_suffix(host)),
+            ("private-suffix", Severity.APPROVE, "block all customers of a service that lends them names",
+             lambda host, wide: wide and host not in exempt and never.private_suffix(host)),
             ("whole-host", Severity.APPROVE,
              f"block the whole of a host on which at least {limits.whole_host_paths} single pages are listed",
              lambda host, _wide: paths.get(host, 0) >= limits.whole_host_paths),

@@ -71,7 +71,7 @@ class NeverBlock:
         """Whether a rule for all of `host` blocks part of the operator's own infrastructure."""
         if host in self._own or (subdomains and host in self._above_own):
             return True
-        if self._networks and (host[-1:].isdigit() or host.startswith("[")):
+        if self._networks and _is_address(host):
             try:
                 address = ipaddress.ip_address(host.strip("[]"))
             except ValueError:
@@ -80,14 +80,18 @@ class NeverBlock:
         return any(above in self._own for above in parents(host)) if self._own else False
 
     @staticmethod
-    def public_suffix(host: str, *, subdomains: bool) -> bool:
-        """Whether a rule for all of `host` blocks what many others own.
+    def public_suffix(host: str) -> bool:
+        """Whether a rule for all names under `host` blocks those of everybody who registered one at a registry."""
+        return not _is_address(host) and is_public_suffix(host, only_icann=True)
 
-        A rule for the host alone may mean the page of a company that lends names to its customers.
-        """
-        if host[-1:].isdigit() or host.startswith("["):
-            return False
-        return is_public_suffix(host, only_icann=not subdomains)
+    @staticmethod
+    def private_suffix(host: str) -> bool:
+        """Whether a rule for all names under `host` blocks all customers of a hosting or dynamic DNS service."""
+        return not _is_address(host) and is_public_suffix(host, only_icann=False) and not NeverBlock.public_suffix(host)
+
+
+def _is_address(host: str) -> bool:
+    return host[-1:].isdigit() or host.startswith("[")
 
 
 def canonical_name(name: str) -> str:
