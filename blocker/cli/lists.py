@@ -16,6 +16,7 @@ from blocker.cli.context import Context, Json, of, usable_sources
 from blocker.errors import SourceError, StoreError
 from blocker.ingest.cleartext import load_rules
 from blocker.ingest.source import load_sources
+from blocker.ingest.submit import Desk
 from blocker.ingest.update import PullResult, pull
 from blocker.rules import Kind, Rule
 
@@ -162,7 +163,8 @@ async def _pull_one(run: Context, store: Store, source: Source, bars: Progress) 
     def progress(phase: str, done: int, total: int | None) -> None:
         bars.update(task, description=f"{source.name}: {phase}", completed=done, total=total)
 
-    result = await pull(source, store, run.keyring, progress)
+    desk = Desk.configured(store, run.keyring, run.settings.guards, run.settings.lists_dir)
+    result = await pull(source, store, run.keyring, progress, desk=desk)
     bars.remove_task(task)
     return result
 

@@ -181,7 +181,9 @@ class Node:
             if self._stopping.is_set():
                 return
         settings = self._settings
-        worker = IngestWorker(settings.lists_dir, store, self._context.keyring, keep_serials=settings.keep_serials)
+        worker = IngestWorker(
+            settings.lists_dir, store, self._context.keyring, keep_serials=settings.keep_serials, guards=settings.guards
+        )
         running = asyncio.create_task(worker.run())
         await self._stopping.wait()
         worker.stop()

@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING
 from blocker._native import Matcher, RuleSet, Table
 from blocker.errors import UpdateRefused
 from blocker.ingest.limits import GuardLimits
-from blocker.ingest.never_block import NeverBlock, canonical_name, read_popular
+from blocker.ingest.never_block import NeverBlock, canonical_name, popular_domains
 from blocker.rules import Verdict
 
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ class Guards:
         )
         path = settings.popular_domains
         never_block = NeverBlock(
-            read_popular(path, settings.popular_top) if path else (),
+            popular_domains(path, settings.popular_top) if path else (),
             [canonical_name(name) for name in settings.own_names],
             settings.own_networks,
         )

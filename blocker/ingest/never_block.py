@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
-from functools import cache
+from functools import cache, lru_cache
 from typing import TYPE_CHECKING
 
 from publicsuffixlist import PublicSuffixList
@@ -107,6 +107,24 @@ def canonical_name(name: str) -> str:
     if any(sign in name for sign in "/:@?# *"):
         raise SettingsError("own_names holds host names alone: no scheme, port, path or wildcard")
     return host
+
+
+def popular_domains(path: Path, top: int) -> frozenset[str]:
+    """What `read_popular` reads, kept until the file changes.
+
+    Raises:
+        SettingsError: See there.
+    """
+    try:
+        status = path.stat()
+    except OSError as error:
+        raise SettingsError(f"guards.popular_domains: {path.name} cannot be read: {error.strerror}") from None
+    return _kept_popular(path, top, status.st_mtime_ns, status.st_size)
+
+
+@lru_cache(maxsize=1)
+def _kept_popular(path: Path, top: int, _changed: int, _size: int) -> frozenset[str]:
+    return read_popular(path, top)
 
 
 def read_popular(path: Path, top: int) -> frozenset[str]:

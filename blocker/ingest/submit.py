@@ -12,14 +12,15 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from blocker._native import RuleSet
-from blocker.errors import ChangeConflict, FormatError, StoreError, StoreUnavailable, UpdateRefused
+from blocker.errors import ChangeConflict, FormatError, SourceError, StoreError, StoreUnavailable, UpdateRefused
 from blocker.ingest.cleartext import read_rules, seal_layer, sealer
 from blocker.ingest.drafts import facts_of, options_of, read_proposed
 from blocker.ingest.expiry import utc_day, without_ended
-from blocker.ingest.guard import Severity
+from blocker.ingest.guard import Guards, Severity
 from blocker.ingest.neighbours import Neighbours
 from blocker.ingest.plan import PublishOptions
 from blocker.ingest.publish import Progress, head_manifest, no_progress, publish
+from blocker.ingest.source import load_sources
 from blocker.store.audit import Actor, AuditEntry
 from blocker.store.changes import NOTHING, Along, new_draft_id
 from blocker.store.draft import Draft, StoredFinding
@@ -27,8 +28,11 @@ from blocker.store.manifest import Layer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+    from pathlib import Path
 
-    from blocker.ingest.guard import Finding, Guards
+    from blocker.ingest.guard import Finding
+    from blocker.ingest.source import Source
+    from blocker.settings import GuardSettings
     from blocker.store.manifest import ListMode, Manifest
     from blocker.store.redis import Store
     from blocker.store.sealing import Keyring
@@ -98,6 +102,23 @@ class Desk:
         self._canaries = canaries
         self._neighbours = Neighbours(store, keyring)
 
+    @classmethod
+    def configured(cls, store: Store, keyring: Keyring, settings: GuardSettings, lists_dir: Path) -> Desk:
+        """A desk with the guards and canaries of the settings and of the sources, as they are when they are needed."""
+
+        def sources() -> tuple[Source, ...]:
+            try:
+                return load_sources(lists_dir).sources
+            except SourceError:  # no directory: lists that are only pushed
+                return ()
+
+        return cls(
+            store,
+            keyring,
+            lambda: Guards.load(settings, sources()),
+            lambda name: next((source.canaries for source in sources() if source.name == name), ()),
+        )
+
     async def examine(
         self, name: str, options: PublishOptions, rules: RuleSet, before: RuleSet | None, head: Manifest | None
     ) -> tuple[Finding, ...]:
@@ -108,6 +129,7 @@ class Desk:
         added, _ = await asyncio.to_thread((before or RuleSet()).diff, rules)
         paths = await self._neighbours.paths_of(name, before, added)
         guards = await asyncio.to_thread(self._guards)
+        canaries = await asyncio.to_thread(self._canaries, name)
         return await asyncio.to_thread(
             guards.examine,
             name,
@@ -117,7 +139,7 @@ class Desk:
             before_options=None if head is None else PublishOptions.of(head),
             added=added,
             listed_paths=paths,
-            canaries=tuple(self._canaries(name)),
+            canaries=canaries,
         )
 
     async def rules_of(self, head: Manifest | None) -> RuleSet | None:

@@ -252,9 +252,7 @@ class _Guarded:
             raise UpdateRefused(told)
         if not any(finding.severity is Severity.APPROVE for finding in findings):
             return ""
-        proposal = await desk.submit(
-            name, options, rules, findings, head, actor=INGEST, reason=PULL_REASON, now=now
-        )
+        proposal = await desk.submit(name, options, rules, findings, head, actor=INGEST, reason=PULL_REASON, now=now)
         if proposal.state == "rejected":
             raise UpdateRefused(f"rejected by a person: {told}")
         return f"{name}: {told}; look at it and approve it: blocker lists approve {name} {proposal.id}"

@@ -23,12 +23,14 @@ import structlog
 from blocker.errors import BlockerError, SourceError, StoreUnavailable
 from blocker.ingest.expiry import Expiry
 from blocker.ingest.source import Source, load_sources
+from blocker.ingest.submit import Desk
 from blocker.ingest.update import PullResult, Stopped, pull
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from blocker.settings import GuardSettings
     from blocker.store.redis import Store
     from blocker.store.sealing import Keyring
 
@@ -95,6 +97,7 @@ class IngestWorker:
         pacing: See there.
         clock: Unix time in seconds.
         chance: What jitter is drawn from.
+        guards: What looks at each update; None: none.
     """
 
     def __init__(
@@ -107,8 +110,10 @@ class IngestWorker:
         pacing: Pacing = Pacing(),
         clock: Callable[[], float] = time.time,
         chance: random.Random | None = None,
+        guards: GuardSettings | None = None,
     ) -> None:
         self._directory = directory
+        self.desk = None if guards is None else Desk.configured(store, keyring, guards, directory)
         self.store = store
         self.keyring = keyring
         self._keep_serials = keep_serials
@@ -236,8 +241,9 @@ class _Runner:
 
         try:
             result = await pull(
-                source, worker.store, worker.keyring, progress, clock=worker.clock, stopping=self._stopping
-            )
+                source, worker.store, worker.keyring, progress, clock=worker.clock, stopping=self._stopping,
+                desk=worker.desk,
+            )  # fmt: skip
         except Stopped:
             return 0
         except StoreUnavailable as error:
@@ -251,7 +257,7 @@ class _Runner:
             self._missed(f"unexpected {type(error).__name__}")
         else:
             self._note(result)
-            if result.good:
+            if result.good or result.status == "waiting":
                 return source.interval_seconds + worker.chance.uniform(0, source.jitter_seconds)
         return self._retry(worker.pacing.first_retry, source.interval_seconds)
 
