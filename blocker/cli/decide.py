@@ -115,6 +115,8 @@ def _rule(found: dict[str, Any]) -> str:
     details = f"{found['kind']}, {found['mode']}, serial {found['serial']}"
     if found["reference"]:
         details += f", reference {found['reference']}"
+    if "hashed" in found:
+        details += ", by digest"
     return f"{found['action']} by {found['list']} ({details})"
 
 

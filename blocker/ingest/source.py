@@ -77,8 +77,8 @@ class Source(BaseModel):
     www_alias: bool = Field(False, description="true: www.h and h are one host for this list. Default false.")
 
     format: str = Field(
-        description="How the file is written: url, domain, hosts, csv, jsonl, rpz, adblock, squidguard-domains or "
-        "squidguard-urls."
+        description="How the file is written: url, domain, hosts, csv, jsonl, rpz, adblock, squidguard-domains, "
+        "squidguard-urls or bpjm."
     )
     bare: Bare | None = Field(
         None, description="url, csv and jsonl: kind of an URL without a path, host or domain. Default host."

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from blocker.ingest.formats import FORMATS
+from blocker.ingest.formats import FORMATS as ALL_FORMATS
 from tests.ingest.format_reading import read
 
 SAMPLES = {
@@ -24,6 +24,8 @@ SAMPLES = {
     "squidguard-domains": "a.example\n# c\n.b.example\ncom\n",
     "squidguard-urls": "a.example/x\n# c\n*.b.example/x\nc.example/x?y\n",
 }  # fmt: skip
+# Formats of text; what is binary has tests of its own.
+FORMATS = ALL_FORMATS.keys() - {"bpjm"}
 # What formats are made of, so that random text reaches more than the first refusal.
 PARTS = st.sampled_from(
     ["\n", "\n", "\r\n", ",", '"', '""', "url", "a.example", "*.a.example", "/x", "||", "^", "|", "$all", "@@", " ",
@@ -35,10 +37,10 @@ ANYTHING = st.binary(max_size=200) | TEXTS.map(str.encode)
 
 
 def test_every_format_is_tried() -> None:
-    assert SAMPLES.keys() == FORMATS.keys()
+    assert SAMPLES.keys() == FORMATS
 
 
-@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("name", sorted(FORMATS))
 def test_whole_equals_byte_by_byte_and_every_cut(name: str) -> None:
     data = b"\xef\xbb\xbf" + SAMPLES[name].encode() + b"\xff\n" + SAMPLES[name].encode()
     whole = read(name, data)
@@ -50,7 +52,7 @@ def test_whole_equals_byte_by_byte_and_every_cut(name: str) -> None:
         assert read(name, [data[:cut], data[cut:]]) == whole
 
 
-@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("name", sorted(FORMATS))
 @settings(max_examples=150, deadline=None)
 @given(data=ANYTHING, more=ANYTHING, cuts=st.lists(st.integers(0, 800), max_size=5))
 def test_any_split_of_anything_reads_the_same(name: str, data: bytes, more: bytes, cuts: list[int]) -> None:
@@ -62,7 +64,7 @@ def test_any_split_of_anything_reads_the_same(name: str, data: bytes, more: byte
     assert whole == split or (b"\0" in data and whole.refused and split.refused)
 
 
-@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("name", sorted(FORMATS))
 def test_a_long_line_is_one_bad_line_however_it_comes(name: str) -> None:
     head = b"url,more\n" if name == "csv" else b""
     data = head + b"x" * 200_000 + b"\n" + b"y" * 65_537 + b"\n" + b"\xff\n"
@@ -73,12 +75,12 @@ def test_a_long_line_is_one_bad_line_however_it_comes(name: str) -> None:
     assert read(name, [data[at : at + 999] for at in range(0, len(data), 999)]) == whole
 
 
-@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("name", sorted(FORMATS))
 def test_binary_is_refused_with_its_line(name: str) -> None:
     assert "NUL byte in line 3" in read(name, [b"# c\n#", b" d\n\0"]).refused
 
 
-@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("name", sorted(FORMATS))
 def test_errors_are_bounded_and_all_counted(name: str) -> None:
     head = "url\n" if name == "csv" else ""
     outcome = read(name, head + "<x>,\n" * 3000)

@@ -6,7 +6,18 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
 from blocker.errors import SourceError
-from blocker.ingest.formats import adblock, csv, domain, hosts, jsonl, rpz, squidguard_domains, squidguard_urls, url
+from blocker.ingest.formats import (
+    adblock,
+    bpjm,
+    csv,
+    domain,
+    hosts,
+    jsonl,
+    rpz,
+    squidguard_domains,
+    squidguard_urls,
+    url,
+)
 from blocker.ingest.formats._format import Format, FormatOptions, ListParser
 
 if TYPE_CHECKING:
@@ -17,7 +28,7 @@ __all__ = ["FORMATS", "Format", "FormatOptions", "ListParser", "find_format"]
 FORMATS: Final[Mapping[str, Format]] = MappingProxyType(
     {
         module.FORMAT.name: module.FORMAT
-        for module in (url, domain, hosts, csv, jsonl, rpz, adblock, squidguard_domains, squidguard_urls)
+        for module in (url, domain, hosts, csv, jsonl, rpz, adblock, squidguard_domains, squidguard_urls, bpjm)
     }
 )
 

@@ -7,10 +7,15 @@
 //!
 //! The walk stops at the first label that is no node, so an unlisted host costs two or three probes, and no request can
 //! cost more probes than its host has listed labels plus, under a listed host, the depth of the deepest prefix rule.
+//!
+//! Rules that are known as digests only ([`crate::hashed`]) are looked for beside that walk and count at its steps: what
+//! a digest stands for is as specific as if it were written out.
 
 use crate::canonical::{Canonical, UrlError};
 use crate::flags::{self, Branch};
+use crate::hashed;
 use crate::node::Walk;
+pub use crate::policy::Policy;
 use crate::rule::Kind;
 use crate::surt;
 use crate::table::{Effect, Table};
@@ -26,34 +31,6 @@ pub enum Verdict {
     Block,
 }
 
-/// Which lists of a table hold for a customer, as masks, and in which order they are named.
-#[derive(Clone, Debug, Default)]
-pub struct Policy {
-    /// Its name.
-    pub name: String,
-    /// Enforced lists that block.
-    pub block: u64,
-    /// Enforced lists of exceptions.
-    pub allow: u64,
-    /// Lists that block, decided and counted only.
-    pub shadow: u64,
-    /// Mask bits, first named first.
-    pub order: Vec<u8>,
-    /// Whether what is no URL is blocked.
-    pub block_invalid: bool,
-}
-
-impl Policy {
-    /// The list of a mask that is named.
-    pub fn first(&self, mask: u64) -> Option<usize> {
-        self.order.iter().map(|&bit| usize::from(bit)).find(|bit| mask >> bit & 1 == 1)
-    }
-
-    fn all(&self) -> u64 {
-        self.block | self.allow | self.shadow
-    }
-}
-
 /// One matching rule, or several of one specificity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Match {
@@ -63,9 +40,20 @@ pub struct Match {
     pub bit: usize,
     /// The nodes it was found at, case-sensitive and folded.
     pub nodes: [Option<usize>; 2],
+    /// Whether only a digest was compared, in all of these lists.
+    pub hashed: bool,
 }
 
 impl Match {
+    /// What was found, with what a digest of equal specificity gave.
+    fn joined(self, digest: Option<Self>) -> Self {
+        match digest {
+            Some(digest) if self.lists == 0 => digest,
+            Some(digest) => Self { lists: self.lists | digest.lists, ..self },
+            None => self,
+        }
+    }
+
     /// The kind of rule that ends in such a bit.
     pub fn kind(&self) -> Kind {
         match self.bit {
@@ -135,6 +123,7 @@ pub struct Walker {
     surt: Vec<u8>,
     folded: Vec<u8>,
     bases: Vec<Base>,
+    hashed: Option<hashed::Host>,
 }
 
 impl Walker {
@@ -154,7 +143,7 @@ impl Walker {
         self.url.set(url)?;
         let mut outcome = Outcome::default();
         self.hosts(table, policy, &mut outcome, watch);
-        if !self.bases.is_empty() {
+        if !self.bases.is_empty() || self.hashed.is_some() {
             self.paths(table, policy, &mut outcome, watch);
         }
         Ok(outcome)
@@ -172,6 +161,9 @@ impl Walker {
             for branch in Branch::ALL.into_iter().filter(|branch| branch.subdomains == base.subdomains) {
                 below |= base.effect[branch.bit(false)] | base.effect[branch.bit(true)];
             }
+        }
+        if let Some(host) = &self.hashed {
+            below |= host.paths(table);
         }
         let blocked = outcome.verdict() == Verdict::Block;
         let verdict = if blocked && below & policy.allow == 0 {
@@ -191,9 +183,30 @@ impl Walker {
         &self.url
     }
 
-    /// Walks the labels; leaves in `bases` the hosts with path rules, in ascending specificity.
+    /// Looks for the host as it is and as a digest; leaves in `bases` and `hashed` those with path rules.
     fn hosts<W: Watch>(&mut self, table: &Table, policy: &Policy, outcome: &mut Outcome, watch: &mut W) {
         self.bases.clear();
+        self.hashed = None;
+        if table.hashed().is_some() && hashed::is_reserved(self.url.host()) {
+            return;
+        }
+        let plain = self.labels(table, policy, outcome, watch);
+        self.hashed = hashed::look_up(table, policy.all(), &self.url, watch);
+        let digest = self.hashed.as_ref().and_then(|host| host.ended(table, policy.all(), watch));
+        if let Some(found) = plain.map_or(digest, |plain| Some(plain.joined(digest))) {
+            outcome.apply(found, policy);
+        }
+    }
+
+    /// Walks the labels; leaves in `bases` the hosts with path rules, in ascending specificity. The rules of the whole
+    /// host are handed back, since they are not the only ones as specific.
+    fn labels<W: Watch>(
+        &mut self,
+        table: &Table,
+        policy: &Policy,
+        outcome: &mut Outcome,
+        watch: &mut W,
+    ) -> Option<Match> {
         self.surt.clear();
         surt::push_host(self.url.host(), self.url.is_address(), &mut self.surt);
         let mut walk = table.key().walk();
@@ -203,20 +216,18 @@ impl Walker {
             start = end;
             let node = table.find(walk.id());
             watch.probed(&|| self.surt[..end].to_vec(), node);
-            let Some(node) = node else { return };
+            let node = node?;
             let effect = table.effect(node);
             let mut ended = |bit: usize| {
-                if effect[bit] & lists != 0 {
-                    let found = Match { lists: effect[bit] & lists, bit, nodes: [Some(node), None] };
+                let found = Match { lists: effect[bit] & lists, bit, nodes: [Some(node), None], hashed: false };
+                if found.lists != 0 {
                     watch.matched(&found);
-                    outcome.apply(found, policy);
                 }
+                found
             };
-            ended(flags::DOMAIN);
+            outcome.apply(ended(flags::DOMAIN), policy);
             let whole = end == self.surt.len();
-            if whole {
-                ended(flags::HOST);
-            }
+            let host = if whole { Some(ended(flags::HOST)) } else { None };
             for subdomains in [true, false] {
                 let [plain, folded] = [false, true].map(|folded| Branch { subdomains, folded });
                 let below = [plain.bit(false), plain.bit(true), folded.bit(false), folded.bit(true)];
@@ -224,10 +235,11 @@ impl Walker {
                     self.bases.push(Base { subdomains, length: end, walk: walk.clone(), effect: *effect });
                 }
             }
-            if effect[flags::CHILD] & lists == 0 {
-                return;
+            if whole || effect[flags::CHILD] & lists == 0 {
+                return host;
             }
         }
+        None
     }
 
     /// Walks the path below every base.
@@ -253,21 +265,30 @@ impl Walker {
         for branch in &mut branches {
             branch.text = if branch.branch.folded { &self.folded } else { self.url.path_and_query() };
         }
-        let mut step = Step { table, lists, policy, outcome, watch, surt: &self.surt, bases: &self.bases };
+        let text = self.url.path_and_query();
+        let hashed = self.hashed.as_ref().and_then(|host| hashed::PathWalk::new(table, host, lists, text));
+        let deepest = if hashed.is_some() { table.depth().max(hashed::MAX_BORDERS) } else { table.depth() };
+        let mut step = Step { table, lists, policy, outcome, watch, surt: &self.surt, bases: &self.bases, hashed };
         // Borders: every slash but the first, so `/a` and `/a/b` of `/a/b/c`; deeper than any prefix rule none matters.
         let mut level = 0;
-        for border in memchr::memchr_iter(b'/', path).skip(1).take(table.depth()) {
+        for border in memchr::memchr_iter(b'/', path).skip(1).take(deepest) {
             level += 1;
+            step.digest(border + 1, flags::PREFIX);
             step.probe(&mut branches, border, |branch| branch.prefix != 0);
             step.ended(&branches, flags::PREFIX);
         }
         step.probe(&mut branches, path.len(), |_| true);
-        if path.last() != Some(&b'/') && level < table.depth() {
-            step.ended(&branches, flags::PREFIX);
+        if path.last() != Some(&b'/') {
+            if level < table.depth() {
+                step.ended(&branches, flags::PREFIX);
+            }
+            step.digest(path.len(), flags::EXACT);
         }
         step.ended(&branches, flags::EXACT);
         if let Some(query) = query {
-            step.probe(&mut branches, path.len() + 1 + query.len(), |branch| branch.exact != 0);
+            let end = path.len() + 1 + query.len();
+            step.digest(end, flags::EXACT_QUERY);
+            step.probe(&mut branches, end, |branch| branch.exact != 0);
             step.ended(&branches, flags::EXACT_QUERY);
         }
     }
@@ -294,6 +315,7 @@ struct Step<'a, W> {
     watch: &'a mut W,
     surt: &'a [u8],
     bases: &'a [Base],
+    hashed: Option<hashed::PathWalk<'a>>,
 }
 
 impl<W: Watch> Step<'_, W> {
@@ -311,13 +333,22 @@ impl<W: Watch> Step<'_, W> {
         }
     }
 
-    /// Applies what ends at the branches' nodes, base by base; the two branches of a base are of equal specificity.
+    /// Digests the path up to `end` and looks that up; what is found counts at the next call of `ended`.
+    fn digest(&mut self, end: usize, bit: usize) {
+        if let Some(hashed) = &mut self.hashed {
+            hashed.step(self.table, end, bit, self.watch);
+        }
+    }
+
+    /// Applies what ends at the branches' nodes, base by base; the two branches of a base are of equal specificity, and
+    /// a digest counts with the exact host.
     fn ended(&mut self, branches: &[PathWalk<'_>], bit: usize) {
+        let mut digest = self.hashed.as_mut().and_then(hashed::PathWalk::take);
         let mut rest = branches;
         while let Some(first) = rest.first() {
             let (own, others) = rest.split_at(rest.iter().take_while(|branch| branch.base == first.base).count());
             rest = others;
-            let mut found = Match { lists: 0, bit, nodes: [None; 2] };
+            let mut found = Match { lists: 0, bit, nodes: [None; 2], hashed: false };
             for branch in own {
                 let lists = branch.node.map_or(0, |node| self.table.effect(node)[bit] & self.lists);
                 if lists != 0 {
@@ -327,15 +358,21 @@ impl<W: Watch> Step<'_, W> {
             }
             if found.lists != 0 {
                 self.watch.matched(&found);
-                self.outcome.apply(found, self.policy);
             }
+            let digest = if first.branch.subdomains { None } else { digest.take() };
+            self.outcome.apply(found.joined(digest), self.policy);
+        }
+        if let Some(digest) = digest {
+            self.outcome.apply(digest, self.policy);
         }
     }
 }
 
 /// The reference of a match in one list.
 pub fn reference<'t>(table: &'t Table, found: &Match, list: usize) -> Option<&'t str> {
-    found.nodes.iter().flatten().find_map(|&node| table.reference(node, list, found.bit))
+    // A digest does not tell a prefix from a page: all such rules are kept as pages.
+    let bit = if found.hashed && found.bit != flags::HOST { flags::EXACT } else { found.bit };
+    found.nodes.iter().flatten().find_map(|&node| table.reference(node, list, bit))
 }
 
 /// The SURT of a URL.

@@ -4,6 +4,8 @@
 //! - [`rule`], [`ruleset`], [`lines`]: rules as text
 //! - [`surt`], [`node`], [`flags`], [`run`], [`segment`]: a list as nodes of the trie
 //! - [`table`], [`merge`], [`decide`]: all lists as one immutable table, and the walk through it
+//! - [`policy`]: which lists of a table hold for whom
+//! - [`hashed`]: rules that are known as digests only
 //! - [`hits`]: the hit matrix
 //! - `python`: the binding layer, the only part that knows Python
 
@@ -11,11 +13,13 @@ pub mod canonical;
 pub mod decide;
 pub mod escape;
 pub mod flags;
+pub mod hashed;
 pub mod hits;
 pub mod host;
 pub mod lines;
 pub mod merge;
 pub mod node;
+pub mod policy;
 pub mod rule;
 pub mod ruleset;
 pub mod run;

@@ -196,7 +196,9 @@ impl Merger {
             wide,
             references: header.references,
             depth,
-        })
+            hashed: None,
+        }
+        .settled())
     }
 }
 

@@ -32,6 +32,7 @@ use std::{fmt, io, slice};
 use memmap2::{Mmap, MmapMut};
 
 use crate::flags;
+use crate::hashed;
 use crate::node::{LookupKey, NodeId};
 use crate::segment::{SegmentError, checksum};
 
@@ -166,6 +167,8 @@ pub struct Table {
     pub(crate) wide: bool,
     pub(crate) references: usize,
     pub(crate) depth: usize,
+    /// The node above all rules that are digests; looked up once, so that a table without them pays nothing.
+    pub(crate) hashed: Option<usize>,
 }
 
 pub(crate) struct Header {
@@ -263,7 +266,15 @@ impl Table {
             references: parsed.references,
             depth: parsed.depth,
             backing,
-        })
+            hashed: None,
+        }
+        .settled())
+    }
+
+    /// With what is looked up once for all.
+    pub(crate) fn settled(mut self) -> Self {
+        self.hashed = self.find(hashed::branch(&self.key));
+        self
     }
 
     /// The key its ids are made with.
@@ -294,6 +305,12 @@ impl Table {
     /// Most path segments in any prefix rule: deeper borders need no probe.
     pub fn depth(&self) -> usize {
         self.depth
+    }
+
+    /// The node above all rules that are digests, if there are any.
+    #[inline]
+    pub fn hashed(&self) -> Option<usize> {
+        self.hashed
     }
 
     /// Where a node is, if it is there. Cost: two or three cache lines.

@@ -292,7 +292,8 @@ impl Matcher {
         }
     }
 
-    /// Every step of a decision: canonical, surt, steps (prefix, found, matches), verdict, winner.
+    /// Every step of a decision: canonical, surt, steps (prefix, found, matches), verdict, winner. A match of which only a
+    /// digest was compared says `hashed`.
     ///
     /// Raises `InvalidURL`. Shows the URL: for people who asked, never for logs.
     #[pyo3(signature = (url, policy="default"))]
@@ -373,6 +374,9 @@ fn listed<'py>(py: Python<'py>, core: &Core, policy: usize, found: &Match) -> Py
         row.set_item("kind", kind(py, found.kind().name())?)?;
         row.set_item("serial", info.serial)?;
         row.set_item("reference", reference(&core.table, found, list))?;
+        if found.hashed {
+            row.set_item("hashed", true)?;
+        }
         rows.push(row);
     }
     Ok(rows)
