@@ -42,6 +42,10 @@ class CommitConflict(StoreError):  # noqa: N818 - the database field's own term
     """Another publish moved the head first; nothing of this one is visible. Read the head again and retry."""
 
 
+class NotThere(StoreError):  # noqa: N818 - a state, as StoreUnavailable
+    """There is no such list, serial, draft or proposal."""
+
+
 class ChangeConflict(StoreError):  # noqa: N818 - as CommitConflict
     """What a change was built upon is another by now; nothing of it was written. Read it again and retry."""
 

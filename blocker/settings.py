@@ -70,6 +70,12 @@ class HttpSettings(_Frozen):
     max_batch: int = Field(
         10_000, ge=1, le=100_000, description="URLs in one POST /v1/check, 1 to 100 000. Default 10 000."
     )
+    max_push_bytes: int = Field(
+        2**30,
+        ge=2**16,
+        le=2**40,
+        description="Largest pushed list in bytes, packed or not. Default 1 GiB.",
+    )
     max_body_bytes: int = Field(
         16 * 2**20,
         ge=2**16,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 from blocker import log, settings
-from blocker.cli import bench, decide, doctor, lists, serve
+from blocker.cli import bench, decide, doctor, lists, serve, tokens
 from blocker.cli.context import Context
 from blocker.errors import BlockerError
 
@@ -29,6 +29,7 @@ app.command("serve")(serve.serve)
 app.command("check")(decide.check)
 app.command("explain")(decide.explain)
 app.add_typer(lists.app, name="lists")
+app.add_typer(tokens.app, name="tokens")
 app.command("doctor")(doctor.doctor)
 app.command("bench")(bench.bench)
 

@@ -16,6 +16,7 @@ import structlog
 from blocker.cli.context import usable_sources
 from blocker.control.app import create_app
 from blocker.control.canary_probe import HttpProbe
+from blocker.control.office import Office
 from blocker.control.server import ControlServer
 from blocker.errors import BlockerError, SettingsError, StoreUnavailable
 from blocker.gateways.canaries import Canaries
@@ -69,7 +70,8 @@ class Node:
             shadow_lists=self._settings.shadow_lists,
             canaries=lambda: self.canaries.states,
         )
-        app = create_app(engine, self.follower, self._settings, exporter, stale_after=self._stale_after)
+        office = Office(self._opened, context.keyring, self._settings.guards, self._settings.lists_dir)
+        app = create_app(engine, self.follower, self._settings, exporter, stale_after=self._stale_after, office=office)
         self.server = ControlServer(app, self._settings.http.host, self._settings.http.port)
         self.canaries.register(HttpProbe(self.server, sorted({DEFAULT_POLICY, *self._settings.policies})))
 

@@ -12,9 +12,10 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
+from blocker.control.auth import Authenticator
 from blocker.control.docs import docs_page
 from blocker.control.problems import MEDIA_TYPE, Problem, invalid_request, problem_of
-from blocker.control.routes import health, hosts, lists, pages
+from blocker.control.routes import drafting, health, hosts, lists, pages, publishing
 from blocker.control.routes.check import Check
 from blocker.control.schema import EXAMPLES, ProblemDocument, example
 from blocker.control.shell import Shell
@@ -24,6 +25,7 @@ from blocker.errors import BlockerError
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from blocker.control.office import Office
     from blocker.control.reply import Reply
     from blocker.gateways.engine import Follower, VerdictEngine
     from blocker.hits.exporter import Exporter
@@ -58,6 +60,7 @@ def create_app(
     *,
     stale_after: Callable[[], Mapping[str, float]] = no_limits,
     clock: Callable[[], float] = time.time,
+    office: Office | None = None,
 ) -> Shell:
     """The ASGI application of the control plane.
 
@@ -68,6 +71,7 @@ def create_app(
         exporter: Renders `/metrics`.
         stale_after: List → the age in seconds from which on it is stale, as its source says; empty by default.
         clock: Unix seconds now.
+        office: Deals with what people do to lists; None on a node that has no store of its own.
     """
     check = Check(engine, settings.http.max_batch)
     stop_page = StopPage(settings.stop_page)
@@ -80,12 +84,16 @@ def create_app(
     api.include_router(check.router)
     api.include_router(hosts.make_router(engine))
     api.include_router(lists.make_router(engine, follower, stale_after, clock))
+    api.state.authenticator = None if office is None else Authenticator(office.open_store, clock)
+    api.include_router(drafting.make_router(office, settings.http.max_push_bytes))
+    api.include_router(publishing.make_router(office))
     api.include_router(health.make_router(follower, exporter))
     api.include_router(pages.make_router(stop_page, docs))
     return Shell(
         api,
         direct={"/v1/check": check.direct, "/blocked": stop_page.direct},
         max_body_bytes=settings.http.max_body_bytes,
+        max_push_bytes=settings.http.max_push_bytes,
     )
 
 

@@ -10,7 +10,15 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from blocker.control.reply import Reply
-from blocker.errors import BlockerError
+from blocker.errors import (
+    BlockerError,
+    ChangeConflict,
+    CommitConflict,
+    NotThere,
+    SourceError,
+    StoreUnavailable,
+    UpdateRefused,
+)
 from blocker.gateways.engine import NotReady, UnknownPolicy
 
 if TYPE_CHECKING:
@@ -26,11 +34,17 @@ NO_MORE_THAN_ITS_STATUS = "about:blank"
 # The phrases of RFC 9110; those of `http.HTTPStatus` differ between Python versions.
 _TITLES = {
     400: "Bad Request",
+    401: "Unauthorized",
+    403: "Forbidden",
     404: "Not Found",
     405: "Method Not Allowed",
+    409: "Conflict",
+    412: "Precondition Failed",
     413: "Content Too Large",
     415: "Unsupported Media Type",
     422: "Unprocessable Content",
+    428: "Precondition Required",
+    429: "Too Many Requests",
     500: "Internal Server Error",
     503: "Service Unavailable",
 }
@@ -94,5 +108,15 @@ def problem_of(error: Exception) -> Problem:
             return Problem(503, str(error), kind=NOT_READY, headers={"retry-after": "5"})
         case UnknownPolicy():
             return invalid_request(("policy", str(error)))
+        case CommitConflict():
+            return Problem(412, str(error))
+        case ChangeConflict() | UpdateRefused():
+            return Problem(409, str(error))
+        case SourceError():
+            return invalid_request(("format", str(error)))
+        case NotThere():
+            return Problem(404, str(error))
+        case StoreUnavailable():
+            return Problem(503, "The store is away; the change may or may not be done.", headers={"retry-after": "5"})
         case _:
             return Problem(500, "This is a fault of Blocker. It is logged, without anything of the request.")

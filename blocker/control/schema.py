@@ -118,3 +118,163 @@ def example(model: type[BaseModel], value: dict[str, Any]) -> dict[str, Any]:
     if EXAMPLES.setdefault(model.__name__, value) != value:
         raise ValueError(f"{model.__name__} has another example already; make it a model of its own")
     return {"model": model}
+
+
+class Entry(BaseModel):
+    """One rule with what the authority says of it."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    url: str = Field(description="As a line of the url format.")
+    reference: str | None = Field(None, description="The authority's own number for it.")
+    category: str | None = None
+    added: str | None = Field(None, description="Day, ISO 8601.")
+    expires: str | None = Field(None, description="First day on which it holds no longer, ISO 8601.")
+
+
+class ChangeRequest(BaseModel):
+    """Rules to add and to take out."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    add: list[str | Entry] = Field(default_factory=list, description="Rules to add, or to give other metadata.")
+    remove: list[str | Entry] = Field(default_factory=list, description="Rules to take out; each must be there.")
+    reason: str = Field("", max_length=200, description="Why. No address and no host name.")
+
+
+class PublishRequest(BaseModel):
+    """How to publish a draft."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    reason: str = Field("", max_length=200, description="Why, for the list's log. No address and no host name.")
+    mode: Literal["enforce", "shadow"] | None = Field(None, description="For this serial; null: the draft's.")
+    dry_run: bool = Field(False, description="Only say what would happen.")
+
+
+class ApproveRequest(BaseModel):
+    """Which proposal is approved."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    proposal: str = Field(max_length=64, description="Its id, as it was shown.")
+    reason: str = Field("", max_length=200)
+
+
+class RejectRequest(ApproveRequest):
+    """Which proposal is rejected."""
+
+
+class RollbackRequest(BaseModel):
+    """Where to go back to."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    serial: int = Field(ge=1, le=2**53 - 1, description="A serial that is still kept.")
+    reason: str = Field("", max_length=200)
+
+
+class FindingAnswer(_Answer):
+    """What one guard says."""
+
+    guard: str
+    severity: Literal["refuse", "approve", "note"]
+    message: str = Field(description="Counts and settings; never a rule.")
+    count: int
+
+
+class DraftAnswer(_Answer):
+    """A draft or proposal; never a rule of it."""
+
+    id: str
+    list: str
+    base: int = Field(description="The serial it was made from.")
+    action: Literal["block", "allow"]
+    mode: Mode
+    path_case: Literal["sensitive", "insensitive"]
+    www_alias: bool
+    entries: int
+    added: int
+    removed: int
+    rules_digest: str
+    created: float
+    author: str
+    person: str
+    reason: str
+    state: Literal["open", "waiting", "rejected"]
+    findings: tuple[FindingAnswer, ...]
+    lines: int | None = Field(None, description="Lines read, of a list that was pushed whole.")
+    bad: int | None = Field(None, description="Lines that are no entry.")
+    errors: tuple[tuple[int, str], ...] | None = Field(None, description="The first bad lines: number and reason.")
+
+
+class OutcomeAnswer(_Answer):
+    """What became of a version."""
+
+    list: str
+    status: Literal["published", "unchanged", "waiting", "refused"]
+    serial: int
+    entries: int
+    added: int
+    removed: int
+    digest: str
+    proposal: str
+    findings: tuple[FindingAnswer, ...]
+    dry_run: bool
+
+
+class RollbackAnswer(_Answer):
+    """What the list is now."""
+
+    list: str
+    serial: int
+    entries: int
+    added: int
+    removed: int
+    digest: str
+    unchanged: bool
+
+
+class SerialAnswer(_Answer):
+    """One serial of a list."""
+
+    serial: int
+    action: Literal["block", "allow"]
+    mode: Mode
+    path_case: Literal["sensitive", "insensitive"]
+    www_alias: bool
+    entries: int
+    added: int
+    removed: int
+    digest: str
+    created: float
+    reason: str
+    retired: bool
+
+
+class LogAnswer(_Answer):
+    """The serials of a list, newest first."""
+
+    list: str
+    serials: tuple[SerialAnswer, ...]
+
+
+class ProposalsAnswer(_Answer):
+    """What waits."""
+
+    proposals: tuple[DraftAnswer, ...]
+
+
+class AuditAnswer(_Answer):
+    """Records of the audit chain, newest first."""
+
+    records: tuple[dict[str, Any], ...]
+
+
+class WhoAnswer(_Answer):
+    """Whose token it is."""
+
+    name: str
+    person: str
+    roles: tuple[str, ...]
+    lists: tuple[str, ...]

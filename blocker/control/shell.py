@@ -32,12 +32,14 @@ class Shell:
         app: Everything that is not direct.
         direct: Path → its direct answer.
         max_body_bytes: Largest request body; larger is answered 413.
+        max_push_bytes: The same for a list that is pushed, which is read as it arrives and never kept whole.
     """
 
-    def __init__(self, app: ASGIApp, *, direct: Mapping[str, Direct], max_body_bytes: int) -> None:
+    def __init__(self, app: ASGIApp, *, direct: Mapping[str, Direct], max_body_bytes: int, max_push_bytes: int) -> None:
         self.app = app
         self._direct = dict(direct)
         self._max_body_bytes = max_body_bytes
+        self._max_push_bytes = max_push_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request; raises nothing but cancellation."""
@@ -58,7 +60,8 @@ class Shell:
 
     async def _through_app(self, scope: Scope, receive: Receive, send: Send, *, head: bool) -> None:
         sending = _Sending(send, head=head)
-        receiving = _Receiving(receive, self._max_body_bytes)
+        pushed = scope["method"] == "PUT" and scope["path"].endswith("/draft")
+        receiving = _Receiving(receive, self._max_push_bytes if pushed else self._max_body_bytes)
         if head:
             scope = {**scope, "method": "GET"}
         try:

@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from blocker._native import RuleSet
-from blocker.errors import CommitConflict, StoreError, UpdateRefused
+from blocker.errors import CommitConflict, NotThere, UpdateRefused
 from blocker.ingest.cleartext import read_rules, seal_layer, sealer
 from blocker.ingest.plan import PublishOptions
 from blocker.ingest.publish import head_manifest
@@ -21,6 +21,8 @@ from blocker.store.draft import Draft
 from blocker.store.manifest import Layer
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from blocker.store.manifest import Manifest
     from blocker.store.redis import Store
     from blocker.store.sealing import Keyring
@@ -46,9 +48,14 @@ class Proposed(NamedTuple):
     removed: RuleSet
 
 
+def nothing_along(_draft: Draft) -> Along:
+    """Nothing is written beside the draft."""
+    return NOTHING
+
+
 async def put_draft(
     store: Store, keyring: Keyring, name: str, options: PublishOptions, rules: RuleSet, *, base: int, actor: Actor,
-    reason: str = "", now: float, along: Along = NOTHING,
+    reason: str = "", now: float, along: Callable[[Draft], Along] = nothing_along,
 ) -> Draft:  # fmt: skip
     """Make `rules` the draft of a list, in the place of a draft that may be there.
 
@@ -62,7 +69,7 @@ async def put_draft(
         actor: Who.
         reason: Why, for whoever looks at it.
         now: Unix time in seconds.
-        along: What is written in the same step.
+        along: From the new draft to what is written in the same step.
 
     Raises:
         CommitConflict: The list's serial is not `base`.
@@ -92,7 +99,7 @@ async def put_draft(
 
 async def patch_draft(
     store: Store, keyring: Keyring, name: str, added: RuleSet, removed: RuleSet, *, base: int, actor: Actor,
-    reason: str = "", now: float, along: Along = NOTHING,
+    reason: str = "", now: float, along: Callable[[Draft], Along] = nothing_along,
 ) -> Draft:  # fmt: skip
     """Change the draft of a list, or make one from the list as it is.
 
@@ -109,7 +116,7 @@ async def patch_draft(
         actor: Who.
         reason: Why; empty keeps the draft's.
         now: Unix time in seconds.
-        along: What is written in the same step.
+        along: From the new draft to what is written in the same step.
 
     Raises:
         UpdateRefused: A rule to remove is not there, or is also added; nothing was changed.
@@ -122,7 +129,7 @@ async def patch_draft(
     seal = sealer(keyring)
     head = await _head_at(store, name, base)
     if head is None:
-        raise StoreError(f"list {name} is not in the store; put a whole draft first")
+        raise NotThere(f"list {name} is not in the store; put a whole draft first")
     draft = await store.draft("drafts", name)
     if draft is not None and (draft.base, draft.epoch) != (base, head.epoch):
         raise CommitConflict(
@@ -152,9 +159,7 @@ async def patch_draft(
     )  # fmt: skip
 
 
-async def discard_draft(
-    store: Store, name: str, *, actor: Actor, now: float, shelf: Shelf = "drafts", along: Along = NOTHING
-) -> Draft:
+async def discard_draft(store: Store, name: str, *, actor: Actor, now: float, shelf: Shelf = "drafts") -> Draft:
     """Take the draft of a list away; the draft it was.
 
     Raises:
@@ -163,7 +168,7 @@ async def discard_draft(
     """
     draft = await _there(store, shelf, name)
     entry = AuditEntry(action="discard", actor=actor, at=now, list=name, serial=draft.base, facts=facts_of(draft))
-    await store.record(entry, epoch=await store.epoch(), along=store.shelved(shelf, name, draft, None) + along)
+    await store.record(entry, epoch=await store.epoch(), along=store.shelved(shelf, name, draft, None))
     return draft
 
 
@@ -220,14 +225,18 @@ async def _head_at(store: Store, name: str, base: int) -> Manifest | None:
 async def _there(store: Store, shelf: Shelf, name: str) -> Draft:
     draft = await store.draft(shelf, name)
     if draft is None:
-        raise StoreError(f"list {name} has no {'draft' if shelf == 'drafts' else 'proposal'}")
+        raise NotThere(f"list {name} has no {'draft' if shelf == 'drafts' else 'proposal'}")
     return draft
 
 
-async def _shelve(store: Store, before: Draft | None, actor: Actor, along: Along, draft: Draft) -> Draft:
+async def _shelve(
+    store: Store, before: Draft | None, actor: Actor, along: Callable[[Draft], Along], draft: Draft
+) -> Draft:
     entry = AuditEntry(
         action="draft", actor=actor, at=draft.created, list=draft.list, serial=draft.base, reason=draft.reason,
         facts=facts_of(draft),
     )  # fmt: skip
-    await store.record(entry, epoch=draft.epoch, along=store.shelved("drafts", draft.list, before, draft) + along)
+    await store.record(
+        entry, epoch=draft.epoch, along=store.shelved("drafts", draft.list, before, draft) + along(draft)
+    )
     return draft

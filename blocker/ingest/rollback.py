@@ -18,14 +18,16 @@ from typing import TYPE_CHECKING
 import structlog
 
 from blocker._native import NodeRun
-from blocker.errors import CommitConflict, FormatError, StoreError, StoreUnavailable, UpdateRefused
+from blocker.errors import CommitConflict, FormatError, NotThere, StoreError, StoreUnavailable, UpdateRefused
 from blocker.ingest.cleartext import read_rules, sealer
 from blocker.ingest.plan import PublishOptions
-from blocker.ingest.publish import ATTEMPTS, PublishResult
+from blocker.ingest.publish import ATTEMPTS, PublishResult, nothing_along
 from blocker.store.audit import INGEST, Actor
-from blocker.store.changes import NOTHING, Along
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from blocker.store.changes import Along
     from blocker.store.manifest import Manifest
     from blocker.store.redis import Store
     from blocker.store.sealing import Keyring
@@ -48,7 +50,7 @@ async def rollback(
     now: float,
     actor: Actor = INGEST,
     expected: int | None = None,
-    along: Along = NOTHING,
+    along: Callable[[Manifest], Along] = nothing_along,
 ) -> PublishResult:
     """Make list `name` again what it was at `serial`.
 
@@ -62,7 +64,7 @@ async def rollback(
         now: Unix time in seconds.
         actor: Who does it, for the audit chain.
         expected: The present serial, where it must not have moved; None: whatever it is.
-        along: What is written in the same step.
+        along: From the new manifest to what is written in the same step.
 
     Returns:
         What the list is now; `unchanged`, and nothing written, if it was that already.
@@ -82,7 +84,7 @@ async def rollback(
         epoch = await store.epoch()
         head = (await store.heads()).get(name)
         if head is None:
-            raise StoreError(f"list {name} is not in the store")
+            raise NotThere(f"list {name} is not in the store")
         if expected is not None and head.serial != expected:
             raise CommitConflict(
                 f"list {name}: expected serial {expected}, the head is {head.serial}; read it and try again"
@@ -99,7 +101,7 @@ async def rollback(
             target, serial=head.serial + 1, epoch=epoch, created=now, reason=text, added=added, removed=removed
         )
         try:
-            await store.commit(manifest, expected=head.serial, action="rollback", actor=actor, along=along)
+            await store.commit(manifest, expected=head.serial, action="rollback", actor=actor, along=along(manifest))
         except CommitConflict:
             if attempt == ATTEMPTS:
                 raise

@@ -12,9 +12,17 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from blocker._native import RuleSet
-from blocker.errors import ChangeConflict, FormatError, SourceError, StoreError, StoreUnavailable, UpdateRefused
+from blocker.errors import (
+    ChangeConflict,
+    FormatError,
+    NotThere,
+    SourceError,
+    StoreError,
+    StoreUnavailable,
+    UpdateRefused,
+)
 from blocker.ingest.cleartext import read_rules, seal_layer, sealer
-from blocker.ingest.drafts import facts_of, options_of, read_proposed
+from blocker.ingest.drafts import facts_of, nothing_along, options_of, read_proposed
 from blocker.ingest.expiry import utc_day, without_ended
 from blocker.ingest.guard import Guards, Severity
 from blocker.ingest.neighbours import Neighbours
@@ -317,8 +325,9 @@ class Desk:
         return replace(outcome, serial=done.serial, digest=done.digest)
 
     async def reject(
-        self, name: str, proposal: str, *, actor: Actor, reason: str, now: float, along: Along = NOTHING
-    ) -> Draft:
+        self, name: str, proposal: str, *, actor: Actor, reason: str, now: float,
+        along: Callable[[Draft], Along] = nothing_along,
+    ) -> Draft:  # fmt: skip
         """Refuse a proposal. It is kept as rejected, so that its source does not propose it again.
 
         Raises:
@@ -331,13 +340,13 @@ class Desk:
             action="reject", actor=actor, at=now, list=name, serial=draft.base, reason=reason, facts=facts_of(draft)
         )
         move = self.store.shelved("proposals", name, draft, after)
-        await self.store.record(entry, epoch=await self.store.epoch(), along=move + along)
+        await self.store.record(entry, epoch=await self.store.epoch(), along=move + along(after))
         return after
 
     async def _waiting(self, name: str, proposal: str) -> Draft:
         draft = await self.store.draft("proposals", name)
         if draft is None or draft.state != "waiting":
-            raise StoreError(f"list {name} has no proposal that waits for approval")
+            raise NotThere(f"list {name} has no proposal that waits for approval")
         if draft.id != proposal:
             raise ChangeConflict(f"list {name}: another proposal waits by now; look at it first")
         return draft

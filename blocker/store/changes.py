@@ -18,6 +18,7 @@ from blocker.store.draft import Draft
 from blocker.store.keys import COMMITS_KEPT
 from blocker.store.ledger import Ledger
 from blocker.store.manifest import Manifest
+from blocker.store.token import Token
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 
 # Whoever loses the race for the next link tries again; so many in a row are no race.
 CHAIN_ATTEMPTS = 64
+# How long the answer to a change is kept for whoever asks for it again.
+ANSWER_SECONDS = 86_400
 # Audit records read in one command: some 100 KiB.
 AUDIT_BATCH = 256
 
@@ -225,6 +228,48 @@ class Changes(Ledger):
         """Replaces what is remembered of a list's source; see `set_source_state`."""
         key = self._keys.source(list)
         return Along(writes=(("DEL", key), ("HSET", key, *(text for item in state.items() for text in item))))
+
+    @property
+    def token_key(self) -> str:
+        """Where tokens are; see tokens.py."""
+        return self._keys.tokens
+
+    async def token(self, id: str) -> tuple[Token | None, float]:  # noqa: A002 - the field's name
+        """A token by its id, and when it was used last (unix seconds, 0: never).
+
+        Raises:
+            FormatError: What is there is none.
+        """
+        text = await self._session.command("read a token", "HGET", self._keys.tokens, id)
+        used = await self._session.command("read a token's use", "HGET", self._keys.tokens_used, id)
+        return (None if text is None else Token.from_json(text)), float(used or 0)
+
+    async def tokens(self) -> dict[str, Token]:
+        """All tokens by id, those that are not valid any more included.
+
+        Raises:
+            FormatError: One is none.
+        """
+        found = await self._session.command("read the tokens", "HGETALL", self._keys.tokens)
+        return {name.decode(): Token.from_json(text) for name, text in sorted(found.items())}
+
+    async def tokens_used(self) -> dict[str, float]:
+        """When each token was used last, unix seconds, to the hour."""
+        found = await self._session.command("read the tokens' use", "HGETALL", self._keys.tokens_used)
+        return {name.decode(): float(when) for name, when in found.items()}
+
+    async def token_was_used(self, id: str, when: float) -> None:  # noqa: A002 - the field's name
+        """Note a use."""
+        await self._session.command("note a token's use", "HSET", self._keys.tokens_used, id, when)
+
+    async def kept_answer(self, name: str) -> str | None:
+        """The answer to a change that was done already, by the SHA-256 of what names it."""
+        text = await self._session.command("read a kept answer", "GET", self._keys.idempotency(name))
+        return None if text is None else text.decode()
+
+    def answer_kept(self, name: str, text: str) -> Along:
+        """Keeps the answer to a change for a day."""
+        return Along(writes=(("SET", self._keys.idempotency(name), text, "EX", str(ANSWER_SECONDS)),))
 
     def _shelf(self, shelf: Shelf) -> str:
         return self._keys.drafts if shelf == "drafts" else self._keys.proposals

@@ -18,6 +18,9 @@ reads another's keys. After the tag:
 | `:audit:head`              | hash   | `seq`, `hash` of the newest of them                                     |
 | `:drafts`                  | hash   | list → JSON of the version that is being prepared (see draft.py)        |
 | `:proposals`               | hash   | list → JSON of the version that waits for approval, or was rejected     |
+| `:tokens`                  | hash   | id → JSON of a bearer token; of its secret only the SHA-256             |
+| `:tokens:used`             | hash   | id → unix time of its last use, to the hour                             |
+| `:idempotency:<sha256>`    | string | the answer to a change that had an Idempotency-Key, for a day           |
 | `:commits`                 | stream | `epoch`, `list`, `serial`, `digest` of each commit; a wake-up hint,     |
 |                            |        | trimmed to about COMMITS_KEPT                                           |
 | `:checked`                 | hash   | list → unix time of the last successful look at its source              |
@@ -63,6 +66,7 @@ class Keys:
 
     __slots__ = (
         "_tag", "audit", "audit_head", "blobs", "checked", "commits", "drafts", "heads", "meta", "nodes", "proposals",
+        "tokens", "tokens_used",
     )  # fmt: skip
 
     def __init__(self, deployment: str) -> None:
@@ -75,6 +79,8 @@ class Keys:
         self.audit_head = f"{self._tag}:audit:head"
         self.drafts = f"{self._tag}:drafts"
         self.proposals = f"{self._tag}:proposals"
+        self.tokens = f"{self._tag}:tokens"
+        self.tokens_used = f"{self._tag}:tokens:used"
         self.checked = f"{self._tag}:checked"
         self.nodes = f"{self._tag}:nodes"
 
@@ -102,6 +108,12 @@ class Keys:
     def member_key(self, member: str) -> str:
         """Key of the blob that `blobs` calls `member`."""
         return f"{self._tag}:{member}"
+
+    def idempotency(self, name: str) -> str:
+        """Key of a kept answer; `name` is a SHA-256 in hex."""
+        if not _SHA256.fullmatch(name):
+            raise StoreError("a kept answer is named by a SHA-256 in lower-case hex")
+        return f"{self._tag}:idempotency:{name}"
 
     def source(self, list: str) -> str:  # noqa: A002 - the project's word
         """Key of a source's state."""

@@ -26,7 +26,7 @@ import secrets
 import time
 from typing import TYPE_CHECKING, Self
 
-from blocker.errors import FormatError, KeyMaterialError, StoreError, StoreUnavailable
+from blocker.errors import FormatError, KeyMaterialError, NotThere, StoreError, StoreUnavailable
 from blocker.store import scripts
 from blocker.store.changes import Changes
 from blocker.store.collect import Collected, collect_orphans
@@ -146,10 +146,10 @@ class Store(Changes):
         if serial is None:
             serial = await self._head_serial(list)
             if serial == 0:
-                raise StoreError(f"list {list} is not in the store")
+                raise NotThere(f"list {list} is not in the store")
         text = await self._session.command("read a manifest", "GET", self._keys.manifest(list, serial))
         if text is None:
-            raise StoreError(f"list {list} has no serial {serial} in the store; it was never there or is too old")
+            raise NotThere(f"list {list} has no serial {serial} in the store; it was never there or is too old")
         return Manifest.from_json(text)
 
     async def history(self, list: str, limit: int = 50) -> list[Manifest]:  # noqa: A002 - the project's word

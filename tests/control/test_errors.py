@@ -136,7 +136,7 @@ async def test_the_shell_declines_what_is_no_request() -> None:
     async def unused(_scope: Scope, _receive: Receive, _send: Send) -> None:
         raise AssertionError
 
-    shell = Shell(unused, direct={}, max_body_bytes=1)
+    shell = Shell(unused, direct={}, max_body_bytes=1, max_push_bytes=1)
     sent: list[Message] = []
 
     async def send(message: Message) -> None:
