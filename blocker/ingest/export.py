@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Literal, TextIO
 
 from blocker._native import parse_rule
 from blocker.errors import BlockerError, InvalidRule, InvalidURL
+from blocker.ingest.formats.bpjm import is_hashed
 from blocker.rules import Kind, Rule, RuleFormat, default_domain_kind
 
 if TYPE_CHECKING:
@@ -115,6 +116,8 @@ def write_file(lines: Iterable[str], path: Path) -> None:
 
 def _line(kind: str, host: str, path: str | None, query: str | None, subdomains: bool, reading: Reading) -> str | None:
     """A line that is read as this rule; None if the format has none."""
+    if reading.format != "url" and is_hashed(host):
+        return None  # whoever reads names would take it for one
     match reading.format:
         case "url":
             line = str(Rule(kind=Kind(kind), host=host, path=path, query=query, subdomains=subdomains))
