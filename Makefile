@@ -63,8 +63,8 @@ format: setup
 
 # Resolves the locked versions anew; needs uv.
 lock:
-	uv pip compile --universal --generate-hashes --quiet --upgrade --no-header --python-version 3.11 pyproject.toml -o requirements/runtime.txt
-	uv pip compile --universal --generate-hashes --quiet --upgrade --no-header --python-version 3.11 pyproject.toml --group dev -o requirements/dev.txt
+	uv pip compile --universal --generate-hashes --quiet --upgrade --no-header --no-strip-extras --python-version 3.11 pyproject.toml -o requirements/runtime.txt
+	uv pip compile --universal --generate-hashes --quiet --upgrade --no-header --no-strip-extras --python-version 3.11 pyproject.toml --group dev -o requirements/dev.txt
 	cargo update --manifest-path $(NATIVE)/Cargo.toml
 
 clean:
