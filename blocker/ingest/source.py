@@ -48,6 +48,9 @@ MAX_SOURCES = 64
 # A source is some twenty short fields; a file beyond this is something else put there by mistake.
 MAX_SOURCE_BYTES = 65_536
 
+# The list that `blocker lists hold` keeps; see holds.py.
+HOLDS = "holds"
+
 _DAY = 86_400
 _TABLES: dict[str, type[BaseModel]] = {"credentials": Credentials, "verify": Verification, "guards": SourceGuards}
 _Text = Annotated[str, Field(max_length=2000)]
@@ -136,6 +139,13 @@ class Source(BaseModel):
     max_bad_share: float = Field(
         0.01, ge=0, le=1, description="Share of bad entries above which an update is refused, 0 to 1. Default 0.01."
     )
+
+    @field_validator("name")
+    @classmethod
+    def _own_name(cls, value: str) -> str:
+        if value == HOLDS:
+            raise ValueError(f"{HOLDS} is the list of holds, which people make; choose another name")
+        return value
 
     @field_validator("format")
     @classmethod
