@@ -15,7 +15,8 @@ from blocker.ingest.cleartext import load_rules
 from blocker.ingest.diff import diff
 from blocker.ingest.export import Export, Reading, write, write_file
 from blocker.ingest.rollback import rollback
-from blocker.rules import Kind, Rule, RuleFormat
+from blocker.ingest.writers import head
+from blocker.rules import Kind, Rule
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
     from blocker._native import RuleSet
 
 NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="The list's name.")]
+WrittenFormat = Literal[
+    "url", "domain", "hosts", "csv", "jsonl", "rpz", "adblock", "squidguard-domains", "squidguard-urls"
+]
 READING = "As the source that will read it says."
 
 
@@ -102,7 +106,7 @@ def export(
     context: typer.Context,
     name: NameArgument,
     serial: Annotated[int | None, typer.Option(min=1, help="Serial to write. Default: the present one.")] = None,
-    format: Annotated[RuleFormat, typer.Option(help="Format to write.")] = "url",  # noqa: A002 - the option's name
+    format: Annotated[WrittenFormat, typer.Option(help="Format to write.")] = "url",  # noqa: A002 - the option's name
     bare: Annotated[Literal["host", "domain"] | None, typer.Option(help=READING)] = None,
     trailing_slash: Annotated[Literal["prefix", "exact"] | None, typer.Option(help=READING)] = None,
     domain_kind: Annotated[Literal["domain", "host"] | None, typer.Option(help=READING)] = None,
@@ -126,7 +130,7 @@ def export(
 
     found, rules = run.run(read())
     text = Export(rules, Reading(format=format, bare=bare, trailing_slash=trailing_slash, domain_kind=domain_kind))
-    lines = chain([f"# list {name}, serial {found}"], text.lines())
+    lines = chain(head(format, name, found), text.lines())
     if output is None:
         write(lines, sys.stdout)
     else:

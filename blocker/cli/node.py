@@ -28,7 +28,7 @@ from blocker.matcher import DEFAULT_POLICY
 from blocker.settings import Role
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from blocker.cli.context import Context
     from blocker.follower import Follower
@@ -62,7 +62,7 @@ class Node:
             flush_seconds=self._settings.hits.flush_seconds,
         )
         engine = VerdictEngine(self.follower, self.hits)
-        self.canaries = Canaries(engine, self.follower, self._settings)
+        self.canaries = Canaries(engine, self.follower, self._settings, more=self._source_canaries)
         exporter = Exporter(
             engine.meters,
             self.hits,
@@ -209,6 +209,12 @@ class Node:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._stopping.wait()
+
+    def _source_canaries(self) -> Mapping[str, Sequence[str]]:
+        """The canaries that the sources of this node name; read anew each time, since maintainers change them."""
+        if Role.INGEST not in self._settings.roles:
+            return {}
+        return {source.name: source.canaries for source in usable_sources(self._settings.lists_dir)}
 
     def _stale_after(self) -> Mapping[str, float]:
         """From which age each list is stale; read once, since sources say it and rarely change."""

@@ -1,8 +1,8 @@
 """Export: a list's rules as the text of a list file, which reads back to the same rules.
 
 What a format can carry is not decided by a table but by its reader: each line is read as a source would read it, and a
-rule whose line is not that rule again is left out and counted. None of these formats carries a reference or other
-metadata; a rule goes out without them, and they are counted too.
+rule whose line is not that rule again is left out and counted. Only `csv` and `jsonl` carry a reference and metadata;
+elsewhere a rule goes out without them, and they are counted too.
 """
 
 from __future__ import annotations
@@ -14,9 +14,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TextIO
 
 from blocker._native import parse_rule
-from blocker.errors import BlockerError, InvalidRule, InvalidURL
+from blocker.errors import BlockerError, FormatError, InvalidRule, InvalidURL
+from blocker.ingest.formats import FormatOptions, find_format
 from blocker.ingest.formats.bpjm import is_hashed
-from blocker.rules import Kind, Rule, RuleFormat, default_domain_kind
+from blocker.ingest.writers import WRITERS, Listed, head
+from blocker.rules import default_domain_kind
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -26,6 +28,9 @@ if TYPE_CHECKING:
 
 # What a source takes for one line at most.
 MAX_LINE_BYTES = 65_536
+# Formats in which a list of digests is still that list for whoever reads it here.
+_WHOLE = frozenset({"url", "csv", "jsonl"})
+_OPTIONS = ("bare", "trailing_slash", "domain_kind")
 # Lines handed over at once: some 64 KiB.
 BATCH = 1024
 
@@ -41,7 +46,7 @@ class Reading:
         domain_kind: Kind of a bare name.
     """
 
-    format: RuleFormat = "url"
+    format: str = "url"
     bare: Literal["host", "domain"] | None = None
     trailing_slash: Literal["prefix", "exact"] | None = None
     domain_kind: Literal["domain", "host"] | None = None
@@ -69,15 +74,66 @@ class Export:
 
     def lines(self) -> Iterator[str]:
         """The lines, without their ends, in the order of the rules."""
-        for kind, host, path, query, subdomains, reference, metadata in self.rules:
-            line = _line(kind, host, path, query, subdomains, self.reading)
+        reader = _Reader(self.reading)
+        for rule in self.rules:
+            line = reader.line(rule)
             if line is None:
                 self.left_out += 1
                 continue
             self.written += 1
-            self.references += bool(reference)
-            self.metadata += bool(metadata)
+            kept = reader.kept(line, rule)
+            self.references += bool(rule[5]) and not kept
+            self.metadata += bool(rule[6]) and not kept
             yield line
+
+
+class _Reader:
+    """Writes a rule, and reads it back as the source will."""
+
+    def __init__(self, reading: Reading) -> None:
+        self._reading = reading
+        self._native = reading.format in ("url", "domain", "hosts")
+        self._write = WRITERS[reading.format]
+        self._head = "".join(f"{line}\n" for line in head(reading.format, "x", 1)).encode()
+
+    def line(self, rule: Listed) -> str | None:
+        """A line that is read as this rule; None if the format has none."""
+        reading = self._reading
+        if is_hashed(rule[1]) and reading.format not in _WHOLE:
+            return None  # whoever reads names would take it for one
+        line = self._write(rule)
+        if len(line.encode()) > MAX_LINE_BYTES:
+            return None
+        if not self._native:
+            read = self._read(line)
+            return line if read is not None and read[:5] == rule[:5] else None
+        try:
+            same = rule[:5] == parse_rule(
+                line, reading.format, reading.bare or "host", reading.trailing_slash or "prefix",
+                reading.domain_kind or default_domain_kind(reading.format),
+            )  # fmt: skip
+        except (InvalidRule, InvalidURL):
+            return None
+        return line if same else None
+
+    def kept(self, line: str, rule: Listed) -> bool:
+        """Whether reference and metadata are read back as well."""
+        return not (rule[5] or rule[6]) or (not self._native and self._read(line) == rule)
+
+    def _read(self, line: str) -> Listed | None:
+        """The one rule that a file with this line alone makes."""
+        reading = self._reading
+        chosen = find_format(reading.format)
+        options = FormatOptions(
+            **{name: value for name in _OPTIONS if name in chosen.options and (value := getattr(reading, name))}
+        )
+        parser = chosen.parser(options)
+        try:
+            parser.feed(self._head + line.encode() + b"\n")
+            rules = [*parser.finish()]
+        except FormatError:
+            return None
+        return rules[0] if len(rules) == 1 and not parser.bad else None
 
 
 def write(lines: Iterable[str], target: TextIO) -> None:
@@ -112,24 +168,3 @@ def write_file(lines: Iterable[str], path: Path) -> None:
             raise
     except OSError as error:
         raise BlockerError(f"{path} cannot be written: {error.strerror}") from None
-
-
-def _line(kind: str, host: str, path: str | None, query: str | None, subdomains: bool, reading: Reading) -> str | None:
-    """A line that is read as this rule; None if the format has none."""
-    if reading.format != "url" and is_hashed(host):
-        return None  # whoever reads names would take it for one
-    match reading.format:
-        case "url":
-            line = str(Rule(kind=Kind(kind), host=host, path=path, query=query, subdomains=subdomains))
-        case "domain":
-            line = host
-        case "hosts":
-            line = f"0.0.0.0 {host}"
-    try:
-        read = parse_rule(
-            line, reading.format, reading.bare or "host", reading.trailing_slash or "prefix",
-            reading.domain_kind or default_domain_kind(reading.format),
-        )  # fmt: skip
-    except (InvalidRule, InvalidURL):
-        return None
-    return line if read == (kind, host, path, query, subdomains) and len(line.encode()) <= MAX_LINE_BYTES else None

@@ -41,7 +41,7 @@ from blocker.ingest.formats._format import Bare, Column, Delimiter, DomainKind, 
 from blocker.ingest.formats._unpack import Compression  # noqa: TC001 - pydantic
 from blocker.ingest.limits import GuardLimits, SourceGuards
 from blocker.ingest.verify import Verification
-from blocker.settings import Mode, Name
+from blocker.settings import CanaryUrl, Mode, Name
 
 # One bit of the 64-bit mask in a node for each list; settings.PolicySettings has the same limit.
 MAX_SOURCES = 64
@@ -120,8 +120,8 @@ class Source(BaseModel):
     guards: SourceGuards = Field(
         default_factory=SourceGuards, description="Table: limits of this list, where they differ from the settings'."
     )
-    canaries: tuple[_Text, ...] = Field(
-        (), max_length=16, description="Pages that this list must block, by which it is watched; up to 16."
+    canaries: tuple[CanaryUrl, ...] = Field(
+        (), max_length=16, repr=False, description="Pages that this list must block, by which it is watched; up to 16."
     )
 
     interval_seconds: float = Field(
