@@ -320,6 +320,29 @@ async def test_a_change_that_is_asked_for_again_is_answered_again(desk: Desk) ->
     problem(await desk.put(who, LINES, {"if-match": "1", "idempotency-key": "x" * 201}), 422)
 
 
+def events(text: str) -> list[tuple[str, Any]]:
+    """Name and data of each event of a stream."""
+    found = []
+    for block in text.split("\n\n"):
+        fields = dict(line.split(": ", 1) for line in block.splitlines() if not line.startswith(":"))
+        if fields:
+            found.append((fields["event"], json.loads(fields["data"])))
+    return found
+
+
+async def test_progress_is_told_to_whoever_asks(desk: Desk) -> None:
+    who = {**await desk.token("anna", Role.MAINTAINER), "accept": "text/event-stream"}
+    await desk.put(who, "".join(f"http://site{number}.example/x\n" for number in range(50_000)), NEW)
+    answer = await desk.publish(who, 0)
+    assert answer.headers["content-type"].startswith("text/event-stream")
+    *progress, (name, last) = events(answer.text)
+    assert {event for event, _ in progress} == {"progress"}
+    assert {data["phase"] for _, data in progress} <= {"plan", "upload"}
+    assert (name, last["status"], last["body"]["serial"]) == ("result", 200, 1)
+    ((name, told),) = events((await desk.publish(who, 1)).text)
+    assert (name, told["status"]) == ("problem", 404)
+
+
 # --- marks ------------------------------------------------------------------------------------------------------------
 
 

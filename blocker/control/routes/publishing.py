@@ -6,6 +6,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request, Response
 
 from blocker.control.auth import APPROVER, MAINTAINER, OPERATOR, VIEWER, Principal
+from blocker.control.events import answered_in_time
 from blocker.control.office import Office, Once, answered, expected_serial
 from blocker.control.problems import Problem
 from blocker.control.routes.drafting import Name, desk_of, shown
@@ -23,13 +24,14 @@ from blocker.control.schema import (
     WhoAnswer,
 )
 from blocker.errors import NotThere, UpdateRefused
-from blocker.ingest.publish import PublishResult
+from blocker.ingest.publish import Progress, PublishResult
 from blocker.ingest.rollback import checked_reason, rollback
 from blocker.ingest.submit import Outcome
 from blocker.store.manifest import Manifest
 
 _STATUS = {"published": 200, "unchanged": 200, "waiting": 202, "refused": 409}
 _OUTCOMES: dict[int | str, dict[str, Any]] = {
+    200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}},
     202: {"model": OutcomeAnswer, "description": "A second person must approve it"},
     409: {"model": OutcomeAnswer, "description": "A guard refuses it, or somebody else changed it meanwhile"},
 }
@@ -45,19 +47,32 @@ def make_router(office: Office | None) -> APIRouter:
     async def publish(
         name: Name, request: Request, wish: PublishRequest, principal: Annotated[Principal, MAINTAINER]
     ) -> Response:
-        """The guards look at it first: it is published, waits for a second person, or is refused."""
+        """The guards look at it first: it is published, waits for a second person, or is refused.
+
+        With `Accept: text/event-stream` it tells its progress meanwhile.
+        """
         expected, desk = expected_serial(request), await desk_of(office)
         once = Once.of(desk.store, request, principal, await request.body())
         if (earlier := await once.earlier()) is not None:
             return earlier
-        outcome = await desk.publish_draft(
-            name, expected=expected, actor=principal.actor, reason=_reason(wish.reason), mode=wish.mode,
-            dry_run=wish.dry_run, now=time.time(),
-            along=lambda outcome: once.keep(_STATUS[outcome.status], described(outcome)),
-        )  # fmt: skip
-        return answered(200 if outcome.dry_run else _STATUS[outcome.status], described(outcome))
+        reason = _reason(wish.reason)
 
-    @router.post("/v1/lists/{name}/approve", summary="Approve a proposal", response_model=OutcomeAnswer)
+        async def work(progress: Progress) -> Response:
+            outcome = await desk.publish_draft(
+                name, expected=expected, actor=principal.actor, reason=reason, mode=wish.mode, dry_run=wish.dry_run,
+                now=time.time(), progress=progress,
+                along=lambda outcome: once.keep(_STATUS[outcome.status], described(outcome)),
+            )  # fmt: skip
+            return answered(200 if outcome.dry_run else _STATUS[outcome.status], described(outcome))
+
+        return await answered_in_time(request, work)
+
+    @router.post(
+        "/v1/lists/{name}/approve",
+        summary="Approve a proposal",
+        response_model=OutcomeAnswer,
+        responses={200: _OUTCOMES[200]},
+    )
     async def approve(
         name: Name, request: Request, wish: ApproveRequest, principal: Annotated[Principal, APPROVER]
     ) -> Response:
@@ -69,11 +84,16 @@ def make_router(office: Office | None) -> APIRouter:
         waiting = await desk.store.draft("proposals", name)
         if waiting is not None and waiting.person == principal.person:
             raise Problem(403, "A second person must approve it; you proposed it.")
-        outcome = await desk.approve(
-            name, wish.proposal, expected=expected, actor=principal.actor, reason=_reason(wish.reason),
-            now=time.time(), along=lambda outcome: once.keep(200, described(outcome)),
-        )  # fmt: skip
-        return answered(200, described(outcome))
+        reason = _reason(wish.reason)
+
+        async def work(progress: Progress) -> Response:
+            outcome = await desk.approve(
+                name, wish.proposal, expected=expected, actor=principal.actor, reason=reason, now=time.time(),
+                progress=progress, along=lambda outcome: once.keep(200, described(outcome)),
+            )  # fmt: skip
+            return answered(200, described(outcome))
+
+        return await answered_in_time(request, work)
 
     @router.post("/v1/lists/{name}/reject", summary="Reject a proposal", response_model=DraftAnswer)
     async def reject(
