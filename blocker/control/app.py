@@ -12,6 +12,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
+from blocker.control import examples
 from blocker.control.auth import Authenticator
 from blocker.control.docs import docs_page
 from blocker.control.problems import MEDIA_TYPE, Problem, invalid_request, problem_of
@@ -111,6 +112,7 @@ def _framework() -> FastAPI:
         },
         **_NO_TELEMETRY,
     )
+    examples.register()
     describe_api = api.openapi
     api.openapi = lambda: _completed(describe_api())  # type: ignore[method-assign] # FastAPI's documented way
     api.add_exception_handler(HTTPException, _on_http_error)
@@ -122,13 +124,16 @@ def _framework() -> FastAPI:
 
 def _completed(api: dict[str, Any]) -> dict[str, Any]:
     """The OpenAPI document with what FastAPI cannot declare beside a model: problems' media type, and examples."""
-    responses = [
+    operations = [operation for methods in api["paths"].values() for operation in methods.values()]
+    for operation in operations:
+        operation["responses"].pop("422", None)  # the framework's own form of errors; ours is the default's
+    messages = [
         (status, response.get("content", {}))
-        for methods in api["paths"].values()
-        for operation in methods.values()
+        for operation in operations
         for status, response in operation["responses"].items()
     ]
-    for status, content in responses:
+    messages += [("", operation["requestBody"]["content"]) for operation in operations if "requestBody" in operation]
+    for status, content in messages:
         described = content.get("application/json", {})
         name = described.get("schema", {}).get("$ref", "").rpartition("/")[2]
         if name in EXAMPLES:

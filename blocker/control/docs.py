@@ -54,14 +54,22 @@ def _operation(method: str, path: str, operation: dict[str, Any]) -> _Operation:
         path=path,
         anchor=re.sub(r"[^a-z0-9]+", "-", f"{method} {path}".lower()).strip("-"),
         summary=operation.get("summary", ""),
-        description=operation.get("description", ""),
-        parameters=operation.get("parameters", []),
+        description=operation.get("description", "") + (" Needs a token." if operation.get("security") else ""),
+        parameters=[
+            {"required": False, **parameter, "description": _meaning(parameter)}
+            for parameter in operation.get("parameters", [])
+        ],
         body=_example(operation.get("requestBody", {})),
         responses=[
             _Response(status, response.get("description", ""), _example(response))
             for status, response in operation.get("responses", {}).items()
         ],
     )
+
+
+def _meaning(parameter: dict[str, Any]) -> str:
+    described: str = parameter.get("description") or parameter.get("schema", {}).get("description", "")
+    return described
 
 
 def _example(message: dict[str, Any]) -> str:

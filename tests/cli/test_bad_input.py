@@ -272,7 +272,8 @@ class TestFullDisk:
         empty.source("mine", SOURCE, f"{OLD}\n")
         assert empty("lists", "pull").code == 0
         assert empty("check", OLD).code == 0
-        empty.source("mine", SOURCE, "".join(f"http://new.example/{secrets.token_hex(32)}\n" for _ in range(5000)))
+        many = SOURCE + "[guards]\nfloor = 10000\n"
+        empty.source("mine", many, "".join(f"http://new.example/{secrets.token_hex(32)}\n" for _ in range(5000)))
         done = run_on_full_disk(empty, "lists", "pull", at_most=100_000)
         assert done.returncode == 1
         assert "Traceback" not in done.stderr

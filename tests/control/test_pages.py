@@ -136,8 +136,10 @@ async def test_the_documentation_needs_nothing_from_elsewhere(node: ControlNode)
 
 async def test_the_openapi_document_has_an_example_for_every_route(node: ControlNode) -> None:
     api = (await node.client.get("/openapi.json")).json()
-    assert set(api["paths"]) == {
-        "/v1/check", "/v1/hosts/{host}", "/v1/lists", "/healthz", "/readyz", "/metrics", "/blocked",
+    shown = {path for path in api["paths"] if "{name}" not in path}
+    assert shown == {
+        "/v1/check", "/v1/hosts/{host}", "/v1/lists", "/healthz", "/readyz", "/metrics", "/blocked", "/v1/proposals",
+        "/v1/audit", "/v1/whoami",
     }  # fmt: skip
     for path, methods in api["paths"].items():
         for operation in methods.values():
@@ -151,7 +153,7 @@ async def test_the_openapi_document_has_an_example_for_every_route(node: Control
             assert "422" not in operation["responses"], "the framework's own form of errors"
     assert_references_resolve(api, api)
     answers = {path: methods["get"]["responses"]["200"]["content"] for path, methods in api["paths"].items()
-               if path.startswith("/v1/") and "get" in methods}  # fmt: skip
+               if path.startswith("/v1/") and "get" in methods and "{name}" not in path}  # fmt: skip
     assert answers["/v1/check"]["application/json"]["example"]["verdict"] == "block"
     assert answers["/v1/hosts/{host}"]["application/json"]["example"]["canonical"] == "listed.example"
 

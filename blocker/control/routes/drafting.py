@@ -30,6 +30,18 @@ AT_ONCE = 2
 # Entries of a change that are told to be bad; all are counted.
 SHOWN_ENTRIES = 20
 
+# Entries are an address, or one with its metadata; written out, since a document has no place for definitions here.
+_CHANGE_SCHEMA = {
+    "type": "object",
+    "additionalProperties": False,
+    "properties": {
+        "add": {"type": "array", "items": {"anyOf": [{"type": "string"}, Entry.model_json_schema()]}},
+        "remove": {"type": "array", "items": {"anyOf": [{"type": "string"}, Entry.model_json_schema()]}},
+        "reason": {"type": "string", "maxLength": 200},
+    },
+}
+_CHANGE_EXAMPLE = {"add": ["http://listed.example/new/"], "remove": ["http://listed.example/old/"]}
+
 Name = Annotated[str, Path(pattern=NAME_PATTERN, description="The list.")]
 
 
@@ -39,15 +51,15 @@ class PushQuery(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     format: str = Field(description="As in a source: url, domain, hosts, csv, jsonl, rpz, …")
-    action: Literal["block", "allow"] | None = None
-    mode: Literal["enforce", "shadow"] | None = None
-    path_case: Literal["sensitive", "insensitive"] | None = None
-    www_alias: bool | None = None
-    bare: Literal["host", "domain"] | None = None
-    trailing_slash: Literal["prefix", "exact"] | None = None
-    domain_kind: Literal["domain", "host"] | None = None
-    compression: Compression = "auto"
-    max_bad_share: float = Field(0.01, ge=0, le=1)
+    action: Literal["block", "allow"] | None = Field(None, description="What the list does.")
+    mode: Literal["enforce", "shadow"] | None = Field(None, description="Whether it is enforced or only counted.")
+    path_case: Literal["sensitive", "insensitive"] | None = Field(None, description="Whether case matters in paths.")
+    www_alias: bool | None = Field(None, description="Whether www.h and h are one host.")
+    bare: Literal["host", "domain"] | None = Field(None, description="As in a source.")
+    trailing_slash: Literal["prefix", "exact"] | None = Field(None, description="As in a source.")
+    domain_kind: Literal["domain", "host"] | None = Field(None, description="As in a source.")
+    compression: Compression = Field("auto", description="Packing of the file.")
+    max_bad_share: float = Field(0.01, ge=0, le=1, description="Share of bad entries that is accepted.")
     reason: str = Field("", max_length=200, description="Why. No address and no host name.")
 
 
@@ -56,7 +68,17 @@ def make_router(office: Office | None, max_push_bytes: int) -> APIRouter:
     router = APIRouter(tags=["lists"])
     reading = asyncio.Semaphore(AT_ONCE)
 
-    @router.put("/v1/lists/{name}/draft", summary="Push a whole list", response_model=DraftAnswer)
+    @router.put(
+        "/v1/lists/{name}/draft",
+        summary="Push a whole list",
+        response_model=DraftAnswer,
+        openapi_extra={
+            "requestBody": {
+                "required": True,
+                "content": {"application/octet-stream": {"example": "http://listed.example/gallery/\n"}},
+            }
+        },
+    )
     async def put(
         name: Name, request: Request, query: Annotated[PushQuery, Query()], principal: Annotated[Principal, MAINTAINER]
     ) -> Response:
@@ -104,7 +126,7 @@ def make_router(office: Office | None, max_push_bytes: int) -> APIRouter:
         openapi_extra={
             "requestBody": {
                 "required": True,
-                "content": {"application/json": {"schema": ChangeRequest.model_json_schema()}},
+                "content": {"application/json": {"schema": _CHANGE_SCHEMA, "example": _CHANGE_EXAMPLE}},
             }
         },
     )

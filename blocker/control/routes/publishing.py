@@ -29,9 +29,11 @@ from blocker.ingest.rollback import checked_reason, rollback
 from blocker.ingest.submit import Outcome
 from blocker.store.manifest import Manifest
 
+Limit = Annotated[int, Query(ge=1, le=1000, description="Most rows, newest first.")]
 _STATUS = {"published": 200, "unchanged": 200, "waiting": 202, "refused": 409}
+_EVENTS = 'event: progress\ndata: {"phase": "upload", "done": 1, "total": 5}\n\n'
 _OUTCOMES: dict[int | str, dict[str, Any]] = {
-    200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}},
+    200: {"content": {"text/event-stream": {"schema": {"type": "string"}, "example": _EVENTS}}},
     202: {"model": OutcomeAnswer, "description": "A second person must approve it"},
     409: {"model": OutcomeAnswer, "description": "A guard refuses it, or somebody else changed it meanwhile"},
 }
@@ -137,7 +139,9 @@ def make_router(office: Office | None) -> APIRouter:
 def _reading(router: APIRouter, office: Office | None) -> None:
     @router.get("/v1/lists/{name}/log", summary="Serials of a list", response_model=LogAnswer)
     async def log(
-        name: Name, _principal: Annotated[Principal, VIEWER], limit: Annotated[int, Query(ge=1, le=1000)] = 50
+        name: Name,
+        _principal: Annotated[Principal, VIEWER],
+        limit: Annotated[int, Query(ge=1, le=1000, description="Most serials.")] = 50,
     ) -> Response:
         """Newest first; `ETag` is the present serial."""
         manifests = await (await desk_of(office)).store.history(name, limit)
@@ -158,7 +162,8 @@ def _reading(router: APIRouter, office: Office | None) -> None:
 
     @router.get("/v1/audit", summary="Who did what", response_model=AuditAnswer)
     async def audit(
-        _principal: Annotated[Principal, OPERATOR], limit: Annotated[int, Query(ge=1, le=1000)] = 100
+        _principal: Annotated[Principal, OPERATOR],
+        limit: Annotated[int, Query(ge=1, le=1000, description="Most records.")] = 100,
     ) -> Response:
         """The newest records of the audit chain, newest first."""
         records = await (await desk_of(office)).store.newest_audit_records(limit)
