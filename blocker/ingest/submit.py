@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Literal
 from blocker._native import RuleSet
 from blocker.errors import (
     ChangeConflict,
+    CommitConflict,
     FormatError,
     NotThere,
     SourceError,
@@ -197,6 +198,14 @@ class Desk:
         """
         proposed = await read_proposed(self.store, self.keyring, name)
         draft, rules = proposed.draft, proposed.rules
+        head = 0 if proposed.head is None else proposed.head.serial
+        if head != expected:
+            raise CommitConflict(f"list {name}: expected serial {expected}, the head is {head}; read it and try again")
+        if draft.base != expected:
+            # Upon another serial it would undo what came between.
+            raise CommitConflict(
+                f"list {name}: its draft was made from serial {draft.base}, not {expected}; discard it or put it anew"
+            )
         rules = await asyncio.to_thread(without_ended, rules, utc_day(now))
         options = options_of(draft) if mode is None else replace(options_of(draft), mode=mode)
         findings = await self.examine(name, options, rules, proposed.before, proposed.head)

@@ -147,15 +147,15 @@ class Machine(RuleBasedStateMachine):
         if draft is None:
             self.refused(work, StoreError)
             return
-        if draft[0] != base and not dry_run:
-            self.refused(work, (CommitConflict, ChangeConflict))
+        if draft[0] != base:
+            self.refused(work, CommitConflict)
             return
         before = self.versions[name][-1] if base else None
         if dry_run:
             self.do(work, None)
             return
         if needs_a_second(before, draft[1]):
-            if self.do(work, cut) or self.draft_of("proposals", name) == draft:
+            if self.do(work, cut) or self.draft_of("drafts", name) is None:
                 self.proposals[name], self.drafts[name] = draft, None
             return
         done = self.do(work, cut)
@@ -344,6 +344,7 @@ def test_nothing_half_nothing_lost_nothing_twice(tmp_path: Path) -> None:
                 max_examples=EXAMPLES,
                 stateful_step_count=STEPS,
                 deadline=None,
+                derandomize="MACHINE_EXAMPLES" not in os.environ,  # a campaign takes other ways each time
                 suppress_health_check=list(HealthCheck),
             ),
         )

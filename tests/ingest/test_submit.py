@@ -129,6 +129,16 @@ async def test_an_approval_after_the_list_moved_is_refused(desk: Desk, store: St
     assert len(await assert_whole(store, keyring, NAME)) == 6
 
 
+async def test_a_draft_never_undoes_what_came_after_it(desk: Desk, store: Store, keyring: Keyring) -> None:
+    await draft(desk, pages(range(5)), 0)
+    await publish(store, keyring, NAME, PublishOptions(), pages(range(6)), reason="other", now=NOW)
+    for expected in (0, 1):
+        for dry_run in (True, False):
+            with pytest.raises(CommitConflict):
+                await desk.publish_draft(NAME, expected=expected, actor=ANNA, dry_run=dry_run, now=NOW)
+    assert len(await assert_whole(store, keyring, NAME)) == 6
+
+
 async def test_a_serial_may_be_tried_in_the_shadow(desk: Desk, store: Store) -> None:
     await draft(desk, pages(range(5)), 0)
     done = await desk.publish_draft(NAME, expected=0, actor=ANNA, mode="shadow", now=NOW)
