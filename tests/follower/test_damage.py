@@ -96,8 +96,9 @@ class TestDamage:
             await deployment.publish("second", page("two"), page("three"))
             await until(lambda: serials(follower) == {"first": 1, "second": 2})
             assert [verdict(follower, page(name)) for name in ("one", "two", "three")] == ["block"] * 3
+            # It is enforced before the disk has it again.
+            await until(lambda: segments["first"].exists() and segments["first"].read_bytes() == good)
             await until(lambda: follower.status.detail == "")
-            assert segments["first"].read_bytes() == good
 
     async def test_lists_that_are_nowhere_any_more_stay_as_they_are(self, deployment: Deployment) -> None:
         await deployment.publish("first", page("one"))
