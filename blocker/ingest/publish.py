@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from blocker.store.sealing import Keyring, Sealer
 
 # Each lost race means that another publish of the list went through, so this many in a row is not two workers but a
-# fault, also on a machine so busy that one of them always comes second; and a collection can drop fresh blobs only after its grace period, so once is already rare.
+# fault, also on a machine so busy that one of them always comes second; and a collection can drop fresh blobs only
+# after its grace period, so once is already rare.
 ATTEMPTS = 32
 
 _log = structlog.get_logger("blocker.ingest")
