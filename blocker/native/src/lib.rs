@@ -7,6 +7,7 @@
 //! - [`policy`]: which lists of a table hold for whom
 //! - [`hashed`]: rules that are known as digests only
 //! - [`hits`]: the hit matrix
+//! - [`wire`]: the gateways' protocols
 //! - `python`: the binding layer, the only part that knows Python
 
 pub mod canonical;
@@ -26,6 +27,7 @@ pub mod run;
 pub mod segment;
 pub mod surt;
 pub mod table;
+pub mod wire;
 
 #[cfg(feature = "python")]
 mod python;
