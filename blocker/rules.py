@@ -137,7 +137,7 @@ class Rule:
 
     def __str__(self) -> str:
         """The rule as the `url` format writes it, as far as that can say it."""
-        wide = self.subdomains or (self.kind is Kind.DOMAIN and not _ADDRESS.fullmatch(self.host))
+        wide = self.subdomains or (self.kind is Kind.DOMAIN and not is_address(self.host))
         host = f"*.{self.host}" if wide else self.host
         match self.kind:
             case Kind.DOMAIN:
@@ -153,6 +153,11 @@ class Rule:
 def default_domain_kind(format: str) -> Literal["domain", "host"]:  # noqa: A002 - named as in Rule.parse
     """Kind of a bare name: a domain list means whole domains, a hosts file names single hosts."""
     return "host" if format == "hosts" else "domain"
+
+
+def is_address(host: str) -> bool:
+    """Whether a canonical host is an IP address."""
+    return _ADDRESS.fullmatch(host) is not None
 
 
 def check_reference(reference: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -10,11 +11,14 @@ from rich.text import Text
 
 from blocker import InvalidURL, canonicalize
 from blocker.cli.context import Context, Json, of, read_lines
-from blocker.errors import BlockerError
+from blocker.errors import BlockerError, StoreError
+from blocker.ingest.explain import explain as explain_url
+from blocker.matcher import Policy
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from blocker.ingest.explain import Effect, ExplainedRule, Explanation
     from blocker.matcher import Matcher
 
 COLOURS = {"block": "red", "inspect": "yellow", "allow": "green"}
@@ -57,29 +61,45 @@ def explain(
     policy: PolicyOption = "default",
     json: Json = False,
 ) -> None:
-    """Show every step of a decision: canonical form, SURT, nodes probed, each matching rule, who wins and why."""
+    """Show every step of a decision: canonical form, SURT, nodes probed, each matching rule, who wins and why.
+
+    With the seal key also the rules themselves, since when they are listed, and what a draft would change.
+    """
     run = of(context)
     matcher = _known(run.run(run.current_matcher()), policy)
+    policies = {one.name: one for one in (Policy(), *run.policies)}
     try:
-        steps: dict[str, Any] = dict(matcher.explain(url, policy))
+        told = run.run(_explained(run, matcher, url, policies[policy]))
     except InvalidURL as error:
         verdict = matcher.decide(url, policy).verdict.value
         raise InvalidURL(f"{error}; the policy answers {verdict} to what is no URL") from None
     if json:
-        run.echo_json(steps)
+        run.echo_json(told.to_dict())
         return
     console = run.console
-    console.print(Text(f"canonical  {steps['canonical']}"))
-    console.print(Text(f"SURT       {steps['surt']}"))
+    console.print(Text(f"canonical  {told.canonical}"))
+    console.print(Text(f"SURT       {told.surt}"))
     table = Table("node", "there", "rules that end here", box=None, pad_edge=False)
-    for step in steps["steps"]:
-        rules = "\n".join(_rule(found) for found in step["matches"])
-        table.add_row(Text(step["prefix"]), "yes" if step["found"] else "no", Text(rules))
+    for step in told.steps:
+        ended = "\n".join(f"{found['action']} by {found['list']} ({found['kind']})" for found in step["matches"])
+        table.add_row(Text(step["prefix"]), "yes" if step["found"] else "no", Text(ended))
     console.print(table)
-    winner = steps["winner"]
-    console.print(Text.assemble("verdict    ", _coloured(steps["verdict"]), f": {_why(steps)}"))
-    if winner and winner["reference"]:
-        console.print(Text(f"reference  {winner['reference']}"))
+    for rule in told.rules:
+        console.print(_rule(rule))
+    console.print(Text.assemble("verdict    ", _coloured(told.verdict), f": {_why(told)}"))
+    for effect in told.proposed:
+        console.print(_effect(effect))
+    for missing in told.missing:
+        run.tell(missing, "yellow")
+
+
+async def _explained(run: Context, matcher: Matcher, url: str, policy: Policy) -> Explanation:
+    try:
+        store = await run.open_store()
+    except StoreError:
+        return await explain_url(matcher, url, policy, None, run.keyring)
+    async with store:
+        return await explain_url(matcher, url, policy, store, run.keyring)
 
 
 def _show(run: Context, rows: Sequence[dict[str, Any]]) -> None:
@@ -99,25 +119,39 @@ def _known(matcher: Matcher, policy: str) -> Matcher:
     return matcher
 
 
-def _why(steps: dict[str, Any]) -> str:
-    winner = steps["winner"]
-    if winner is None:
-        matched = any(step["matches"] for step in steps["steps"])
-        return "only shadow lists match, and those never block" if matched else "no rule of any list matches"
-    others = sum(len(step["matches"]) for step in steps["steps"]) - 1
-    rank = "the only rule that matches" if not others else f"the most specific of {others + 1} that match"
-    if winner["action"] == "allow":
+def _why(told: Explanation) -> str:
+    decides = next((rule for rule in told.rules if rule.part == "decides"), None)
+    if decides is None:
+        return "only shadow lists match, and those never block" if told.rules else "no rule of any list matches"
+    rank = (
+        "the only rule that matches" if len(told.rules) == 1 else f"the most specific of {len(told.rules)} that match"
+    )
+    if decides.action == "allow":
         rank += "; at equal specificity an exception wins"
-    return f"the {winner['kind']} rule of {winner['list']} (serial {winner['serial']}) is {rank}"
+    return f"the {decides.kind} rule of {decides.list} (serial {decides.serial}) is {rank}"
 
 
-def _rule(found: dict[str, Any]) -> str:
-    details = f"{found['kind']}, {found['mode']}, serial {found['serial']}"
-    if found["reference"]:
-        details += f", reference {found['reference']}"
-    if "hashed" in found:
-        details += ", by digest"
-    return f"{found['action']} by {found['list']} ({details})"
+def _rule(rule: ExplainedRule) -> Text:
+    """One line: what it does, where it is from, since when."""
+    details = [rule.kind, rule.mode, f"serial {rule.serial}"]
+    if rule.hashed:
+        details.append("by digest")
+    if rule.reference:
+        details.append(f"reference {rule.reference}")
+    details += [f"{name} {value}" for name, value in sorted(rule.metadata.items())]
+    if rule.since is not None:
+        at = datetime.fromtimestamp(rule.since.at, UTC)
+        since = "since" if rule.since.exact else "at least since"
+        details.append(f"{since} serial {rule.since.serial} ({at:%Y-%m-%d %H:%M} UTC)")
+    text = f"{rule.part:9}  {rule.action} by {rule.list} ({', '.join(details)})"
+    return Text(text + (f": {rule.text}" if rule.text else ""))
+
+
+def _effect(effect: Effect) -> Text:
+    by = f" by {effect.by}" if effect.by else ""
+    changes = f"it would be {effect.verdict}{by}" if effect.changes else "nothing would change here"
+    rules = "".join(f", {sign}{text}" for sign, texts in (("+", effect.added), ("-", effect.removed)) for text in texts)
+    return Text(f"{effect.shelf:9}  of {effect.list} by {effect.author}: {changes}{rules}")
 
 
 def _coloured(verdict: str) -> Text:

@@ -70,7 +70,9 @@ class Node:
             shadow_lists=self._settings.shadow_lists,
             canaries=lambda: self.canaries.states,
         )
-        office = Office(self._opened, context.keyring, self._settings.guards, self._settings.lists_dir)
+        office = Office(
+            self._opened, context.keyring, self._settings.guards, self._settings.lists_dir, context.policies
+        )
         app = create_app(engine, self.follower, self._settings, exporter, stale_after=self._stale_after, office=office)
         self.server = ControlServer(app, self._settings.http.host, self._settings.http.port)
         self.canaries.register(HttpProbe(self.server, sorted({DEFAULT_POLICY, *self._settings.policies})))

@@ -16,7 +16,7 @@ from blocker.control import examples
 from blocker.control.auth import Authenticator
 from blocker.control.docs import docs_page
 from blocker.control.problems import MEDIA_TYPE, Problem, invalid_request, problem_of
-from blocker.control.routes import drafting, health, hosts, lists, pages, publishing
+from blocker.control.routes import drafting, explain, health, hosts, lists, pages, publishing
 from blocker.control.routes.check import Check
 from blocker.control.schema import EXAMPLES, ProblemDocument, example
 from blocker.control.shell import Shell
@@ -88,6 +88,7 @@ def create_app(
     api.state.authenticator = None if office is None else Authenticator(office.open_store, clock)
     api.include_router(drafting.make_router(office, settings.http.max_push_bytes))
     api.include_router(publishing.make_router(office))
+    api.include_router(explain.make_router(engine, office))
     api.include_router(health.make_router(follower, exporter))
     api.include_router(pages.make_router(stop_page, docs))
     return Shell(
@@ -158,7 +159,9 @@ async def _on_http_error(_request: Request, error: Exception) -> Response:
 async def _on_invalid(_request: Request, error: Exception) -> Response:
     """What a route declares and the request breaks; told without what was sent."""
     faults = error.errors() if isinstance(error, RequestValidationError) else []
-    return _response(invalid_request(*((".".join(map(str, fault["loc"][:2])), "is malformed") for fault in faults)))
+    # A field that is not known has a name of the client's choosing.
+    fields = [fault["loc"][: 1 if fault["type"] == "extra_forbidden" else 2] for fault in faults]
+    return _response(invalid_request(*((".".join(map(str, field)), "is malformed") for field in fields)))
 
 
 async def _on_error(_request: Request, error: Exception) -> Response:

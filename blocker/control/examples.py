@@ -35,6 +35,39 @@ _RECORD: dict[str, Any] = {
     "person": "Anna", "list": "example-list", "serial": 8, "reason": "monthly", "facts": {"added": 2, "removed": 1},
     "hash": "0" * 64,
 }  # fmt: skip
+_EXPLANATION: dict[str, Any] = {
+    "canonical": "http://listed.example/gallery/1.jpg", "surt": "example,listed,)/gallery/1.jpg", "policy": "default",
+    "verdict": "block", "shadow": [],
+    "steps": [
+        {"prefix": "example,", "found": True, "matches": []},
+        {"prefix": "example,listed,", "found": True, "matches": []},
+        {
+            "prefix": "example,listed,)/gallery", "found": True,
+            "matches": [
+                {
+                    "list": "example-list", "action": "block", "mode": "enforce", "kind": "prefix", "serial": 7,
+                    "reference": "EX-1", "hashed": False,
+                }
+            ],
+        },
+    ],
+    "rules": [
+        {
+            "list": "example-list", "action": "block", "mode": "enforce", "serial": 7, "kind": "prefix",
+            "part": "decides", "reference": "EX-1", "text": "http://listed.example/gallery/", "hashed": False,
+            "metadata": {"category": "A"},
+            "since": {"serial": 3, "at": 1790000000.0, "reason": "pull", "exact": True},
+        }
+    ],
+    "proposed": [
+        {
+            "list": "example-list", "shelf": "draft", "id": "5f0c5f0c5f0c5f0c", "author": "token:anna",
+            "verdict": "allow", "by": None, "changes": True, "added": [],
+            "removed": ["http://listed.example/gallery/"],
+        }
+    ],
+    "missing": [],
+}  # fmt: skip
 _VALUES: dict[type[BaseModel], dict[str, Any]] = {
     schema.ChangeRequest: {"add": ["http://listed.example/new/"], "remove": ["http://listed.example/old/"]},
     schema.PublishRequest: {"reason": "monthly", "mode": None, "dry_run": False},
@@ -50,6 +83,8 @@ _VALUES: dict[type[BaseModel], dict[str, Any]] = {
     schema.LogAnswer: {"list": "example-list", "serials": [_SERIAL]},
     schema.ProposalsAnswer: {"proposals": [{**_DRAFT, "state": "waiting", "findings": [_FINDING]}]},
     schema.AuditAnswer: {"records": [_RECORD]},
+    schema.ExplainRequest: {"url": "http://listed.example/gallery/1.jpg", "policy": "default"},
+    schema.ExplainAnswer: _EXPLANATION,
     schema.WhoAnswer: {"name": "anna", "person": "Anna", "roles": ["maintainer"], "lists": ["example-list"]},
 }  # fmt: skip
 

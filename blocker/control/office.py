@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from fastapi import Request
 
     from blocker.control.auth import Principal
+    from blocker.matcher import Policy
     from blocker.settings import GuardSettings
     from blocker.store.redis import Store
     from blocker.store.sealing import Keyring
@@ -39,12 +40,14 @@ class Office:
         keyring: The node's keys.
         guards: Settings of the guards.
         lists_dir: Directory of the sources, for their canaries and limits.
+        policies: The configured policies.
     """
 
     open_store: Callable[[], Awaitable[Store]]
     keyring: Keyring
     guards: GuardSettings
     lists_dir: Path
+    policies: tuple[Policy, ...] = ()
     _desk: Desk | None = field(default=None, init=False)
 
     async def desk(self) -> Desk:

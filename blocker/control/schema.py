@@ -278,3 +278,85 @@ class WhoAnswer(_Answer):
     person: str
     roles: tuple[str, ...]
     lists: tuple[str, ...]
+
+
+class ExplainRequest(BaseModel):
+    """What is to be explained."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    url: str = Field(description="The address.")
+    policy: str = Field("default", description="Name of a configured policy.")
+
+
+class SinceAnswer(_Answer):
+    """Since when a rule is in its list."""
+
+    serial: int
+    at: float = Field(description="When that serial was published, in Unix seconds.")
+    reason: str
+    exact: bool = Field(description="False: older serials are not kept, and it may have been there before.")
+
+
+class StepMatch(_Answer):
+    """Rules of one list that end at a node."""
+
+    list: str
+    action: Literal["block", "allow"]
+    mode: Mode
+    kind: Kind
+    serial: int
+    reference: str | None
+    hashed: bool = False
+
+
+class StepAnswer(_Answer):
+    """One node that was looked up."""
+
+    prefix: str
+    found: bool
+    matches: tuple[StepMatch, ...]
+
+
+class RuleAnswer(_Answer):
+    """A rule that matches."""
+
+    list: str
+    action: Literal["block", "allow"]
+    mode: Mode
+    serial: int
+    kind: Kind = Field(description="As it counts here.")
+    part: Literal["decides", "overruled", "shadow"]
+    reference: str | None
+    text: str | None = Field(description="As a line of the url format; null where this node may not see it.")
+    hashed: bool = Field(description="The list knows it as digests only.")
+    metadata: dict[str, Any]
+    since: SinceAnswer | None
+
+
+class EffectAnswer(_Answer):
+    """What a draft or proposal would do by itself."""
+
+    list: str
+    shelf: Literal["draft", "proposal"]
+    id: str
+    author: str
+    verdict: Verdict
+    by: str | None = Field(description="The list that would decide.")
+    changes: bool = Field(description="Whether verdict or deciding list would be others.")
+    added: tuple[str, ...] = Field(description="Rules that would match.")
+    removed: tuple[str, ...] = Field(description="Rules that would match no longer.")
+
+
+class ExplainAnswer(_Answer):
+    """Why an address is decided as it is."""
+
+    canonical: str
+    surt: str
+    policy: str
+    verdict: Verdict
+    shadow: tuple[str, ...] = Field(description="Shadow lists that would block.")
+    steps: tuple[StepAnswer, ...] = Field(description="Nodes looked up, in order.")
+    rules: tuple[RuleAnswer, ...] = Field(description="Rules that match, first the one that counts most.")
+    proposed: tuple[EffectAnswer, ...] = Field(description="What is about to change.")
+    missing: tuple[str, ...] = Field(description="What could not be looked at, and why.")

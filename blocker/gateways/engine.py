@@ -122,7 +122,7 @@ class VerdictEngine:
         try:
             decision = matcher.decide(url, policy)
         except KeyError:
-            raise _unknown(matcher) from None
+            raise unknown_policy(matcher) from None
         self._note(decision, url, timer() - started, self.meters[gateway])
         return decision
 
@@ -136,7 +136,7 @@ class VerdictEngine:
         try:
             decision = matcher.decide_host(host, policy)
         except KeyError:
-            raise _unknown(matcher) from None
+            raise unknown_policy(matcher) from None
         self._note(decision, host, timer() - started, self.meters[gateway])
         return decision
 
@@ -165,7 +165,7 @@ class VerdictEngine:
         try:
             decisions = matcher.decide_many(urls, policy)
         except KeyError:
-            raise _unknown(matcher) from None
+            raise unknown_policy(matcher) from None
         elapsed = self._timer() - started
         self._note_many(decisions, urls, elapsed, self.meters[gateway])
         return decisions
@@ -251,5 +251,6 @@ _NOT_READY = (
 )
 
 
-def _unknown(matcher: Matcher) -> UnknownPolicy:
+def unknown_policy(matcher: Matcher) -> UnknownPolicy:
+    """The error of a caller that named a policy which this matcher has not; it names those it has."""
     return UnknownPolicy(f"no such policy; configured are: {', '.join(matcher.policies)}")

@@ -152,13 +152,21 @@ class Store(Changes):
             raise NotThere(f"list {list} has no serial {serial} in the store; it was never there or is too old")
         return Manifest.from_json(text)
 
-    async def history(self, list: str, limit: int = 50) -> list[Manifest]:  # noqa: A002 - the project's word
+    async def history(
+        self,
+        list: str,  # noqa: A002 - the project's word
+        limit: int = 50,
+        *,
+        before: int | None = None,
+    ) -> list[Manifest]:
         """The newest manifests of a list that are still kept, newest first; empty for an unknown list.
+
+        With `before`, the newest of those with a lower serial.
 
         Raises:
             FormatError: One is no manifest.
         """
-        head = await self._head_serial(list)
+        head = await self._head_serial(list) if before is None else before - 1
         keys = [self._keys.manifest(list, serial) for serial in range(head, max(head - limit, 0), -1)]
         if not keys:
             return []

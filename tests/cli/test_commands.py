@@ -174,7 +174,10 @@ class TestExplain:
         )
 
     def test_says_why_an_exception_wins(self, blocker: CommandLine) -> None:
-        last = blocker("explain", EXCEPTED).out.splitlines()[-1]
+        *_, first, second, last = blocker("explain", EXCEPTED).out.splitlines()
+        assert first.startswith("decides    allow by exceptions (exact, enforce, serial 1, ")
+        assert second.startswith("overruled  block by sample-domains (domain, enforce, serial 1, ")
+        assert first.endswith(f" UTC)): {EXCEPTED}")
         assert last.startswith("verdict    allow: the exact rule of exceptions (serial 1) is the most specific of 2")
 
     def test_says_when_only_a_list_on_trial_matches(self, blocker: CommandLine) -> None:
@@ -183,11 +186,30 @@ class TestExplain:
 
     def test_for_machines(self, blocker: CommandLine) -> None:
         told = blocker("explain", EXCEPTED, "--json").json
-        assert told.keys() == {"canonical", "surt", "steps", "verdict", "winner"}
-        assert (told["verdict"], told["winner"]["list"]) == ("allow", "exceptions")
+        assert (told["verdict"], told["missing"], told["proposed"]) == ("allow", [], [])
+        first, second = told["rules"]
+        assert (first["list"], first["part"], first["text"]) == ("exceptions", "decides", EXCEPTED)
+        assert (second["part"], second["since"]["serial"], second["since"]["exact"]) == ("overruled", 1, True)
         matches = [match for step in told["steps"] for match in step["matches"]]
         assert {match["list"] for match in matches} == {"exceptions", "sample-domains"}
         assert all(match.keys() == {"list", "action", "mode", "kind", "serial", "reference"} for match in matches)
+
+    def test_what_a_draft_would_change(self, blocker: CommandLine) -> None:
+        draft = blocker.directory / "draft.txt"
+        draft.write_text("http://other.example/\n")
+        assert blocker("lists", "push", "mine", str(draft)).code == 0
+        ran = blocker("explain", "http://other.example/x")
+        assert ran.out.splitlines()[-2] == "verdict    allow: no rule of any list matches"
+        told = ran.out.splitlines()[-1]
+        assert told.startswith("draft      of mine by cli")
+        assert told.endswith(": it would be block by mine, +http://other.example/")
+        assert blocker("explain", HARMLESS).out.splitlines()[-1].endswith(": nothing would change here")
+
+    def test_without_the_seal_key(self, blocker: CommandLine) -> None:
+        (blocker.data_dir / "keys" / "seal.key").unlink()
+        ran = blocker("explain", "http://www.bad-domain.example/any/page")
+        assert "decides    block by sample-domains (domain, enforce, serial 1)" in ran.out
+        assert "no seal key" in ran.told
 
     def test_what_is_no_url(self, blocker: CommandLine) -> None:
         told = blocker.refused("explain", "http://[zxqmark")

@@ -26,4 +26,6 @@ ROUTE_ROLES: dict[tuple[str, str], Role | None] = {
     ("POST", f"{LIST}/approve"): Role.APPROVER,
     ("POST", f"{LIST}/reject"): Role.APPROVER,
     ("GET", "/v1/audit"): Role.OPERATOR,
+    ("GET", "/v1/explain"): Role.OPERATOR,
+    ("POST", "/v1/explain"): Role.OPERATOR,
 }

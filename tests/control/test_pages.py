@@ -139,7 +139,7 @@ async def test_the_openapi_document_has_an_example_for_every_route(node: Control
     shown = {path for path in api["paths"] if "{name}" not in path}
     assert shown == {
         "/v1/check", "/v1/hosts/{host}", "/v1/lists", "/healthz", "/readyz", "/metrics", "/blocked", "/v1/proposals",
-        "/v1/audit", "/v1/whoami",
+        "/v1/audit", "/v1/whoami", "/v1/explain",
     }  # fmt: skip
     for path, methods in api["paths"].items():
         for operation in methods.values():

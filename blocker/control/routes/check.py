@@ -54,14 +54,14 @@ _ALLOWED: dict[str, Any] = {
     "shadow": [],
     "invalid": False,
 }
-_POLICY_PARAMETER = {
+POLICY_PARAMETER = {
     "name": "policy",
     "in": "query",
     "required": False,
     "description": "Name of a configured policy.",
     "schema": {"type": "string", "default": "default"},
 }
-_URL_PARAMETER = {
+URL_PARAMETER = {
     "name": "url",
     "in": "query",
     "required": True,
@@ -140,7 +140,7 @@ class Check:
             summary="Decide one URL",
             response_class=Response,
             responses={200: example(CheckAnswer, _BLOCKED)},
-            openapi_extra={"parameters": [_URL_PARAMETER, _POLICY_PARAMETER]},
+            openapi_extra={"parameters": [URL_PARAMETER, POLICY_PARAMETER]},
         )
         async def check_one(request: Request) -> Response:
             """An address in a query string may end in a proxy's log; `POST` keeps it out of there."""

@@ -52,15 +52,24 @@ pub fn look_up<W: Watch>(table: &Table, lists: u64, url: &Canonical, watch: &mut
 }
 
 fn find<W: Watch>(table: &Table, url: &Canonical, watch: &mut W) -> Option<Host> {
-    let host = match url.host().strip_prefix(b"www.") {
-        Some(rest) if rest.contains(&b'.') => rest,
-        _ => url.host(),
-    };
-    let name = hex(&Md5::digest(host).into());
+    let name = name(url);
     let walk = table.key().walk().step(BRANCH).step(&name).step(b",");
     let node = table.find(walk.id());
     watch.probed(&|| prefix(&name), node);
     node.map(|node| Host { node, walk, name })
+}
+
+/// The host of the rules that are about a URL's host.
+pub fn pseudonym(url: &Canonical) -> Vec<u8> {
+    [&name(url)[..], SUFFIX].concat()
+}
+
+fn name(url: &Canonical) -> [u8; HEX] {
+    let host = match url.host().strip_prefix(b"www.") {
+        Some(rest) if rest.contains(&b'.') => rest,
+        _ => url.host(),
+    };
+    hex(&Md5::digest(host).into())
 }
 
 fn prefix(name: &[u8; HEX]) -> Vec<u8> {

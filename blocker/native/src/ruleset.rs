@@ -14,6 +14,8 @@
 
 use sha2::{Digest as _, Sha256};
 
+use crate::canonical::Canonical;
+use crate::hashed;
 use crate::rule::{Kind, Rule};
 
 /// The codes of [`Kind`], and of its path kinds with subdomains.
@@ -221,6 +223,30 @@ impl RuleSet {
         set
     }
 
+    /// Every rule that may match a URL, whatever the list's options, and few others: all but `www.` and the case of
+    /// letters is right. Cost: a search for each label of the host, and its rules.
+    pub fn near(&self, url: &Canonical) -> Self {
+        let (host, pseudonym) = (url.host(), hashed::pseudonym(url));
+        let mut hosts = vec![host.to_vec(), [b"www.", host].concat()];
+        if !url.is_address() {
+            hosts.extend(memchr::memchr_iter(b'.', host).map(|dot| host[dot + 1..].to_vec()));
+        }
+        hosts.push(pseudonym.clone());
+        hosts.sort_unstable();
+        hosts.dedup();
+        let mut set = Self::default();
+        for host in hosts {
+            let start = [&host[..], b"\t"].concat();
+            let first = self.starts.partition_point(|&at| self.text[at..] < start[..]);
+            for line in (first..).map_while(|at| self.line(at)).take_while(|line| line.starts_with(&start)) {
+                if host == pseudonym || parse(line).is_some_and(|entry| may_cover(&entry.rule, url)) {
+                    set.push_line(line);
+                }
+            }
+        }
+        set
+    }
+
     /// Hosts with at least `least` path rules, and how many each has.
     pub fn path_hosts(&self, least: usize) -> Vec<(&[u8], usize)> {
         let mut found: Vec<(&[u8], usize)> = Vec::new();
@@ -249,6 +275,21 @@ impl RuleSet {
         }
         self.starts.push(self.text.len());
         self.text.extend_from_slice(line);
+    }
+}
+
+/// Whether a rule's path and query are those of a request, or above it, the case of letters aside.
+fn may_cover(rule: &Rule<'_>, url: &Canonical) -> bool {
+    match rule.kind {
+        Kind::Domain | Kind::Host => true,
+        Kind::Exact => {
+            let asked = |query| url.query().is_some_and(|found| found.eq_ignore_ascii_case(query));
+            url.path().eq_ignore_ascii_case(rule.path) && rule.query.is_none_or(asked)
+        }
+        Kind::Prefix => {
+            let border = rule.path.strip_suffix(b"/").unwrap_or(rule.path);
+            url.path().get(..border.len()).is_some_and(|start| start.eq_ignore_ascii_case(border))
+        }
     }
 }
 
@@ -320,6 +361,28 @@ mod tests {
         let found = builder.finish();
         assert_eq!(found.path_hosts(2), [(b"a".as_slice(), 2), (b"c".as_slice(), 3)]);
         assert_eq!(set(&["a", "b"]).path_hosts(0), []);
+    }
+
+    #[test]
+    fn rules_near_a_url_are_those_of_its_hosts_and_path() {
+        let mut builder = Builder::default();
+        let mut push = |kind, host: &'static [u8], path: &'static [u8]| {
+            builder.push(&Rule { kind, host, path, query: None, subdomains: false }, "", "");
+        };
+        push(Kind::Domain, b"example", b"");
+        push(Kind::Domain, b"b.example", b"");
+        push(Kind::Host, b"b.example.org", b"");
+        push(Kind::Host, b"www.a.b.example", b"");
+        push(Kind::Exact, b"a.b.example", b"/X/y");
+        push(Kind::Exact, b"a.b.example", b"/x/yz");
+        push(Kind::Prefix, b"b.example", b"/x/");
+        push(Kind::Prefix, b"b.example", b"/x/y/z/");
+        push(Kind::Host, b"xb.example", b"");
+        let mut url = Canonical::default();
+        url.set(b"http://a.b.example/x/Y?q").unwrap();
+        let found = builder.finish().near(&url);
+        let hosts: Vec<&[u8]> = found.iter().map(|entry| entry.rule.host).collect();
+        assert_eq!(hosts, [&b"a.b.example"[..], b"b.example", b"b.example", b"example", b"www.a.b.example"]);
     }
 
     #[test]

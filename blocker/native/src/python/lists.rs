@@ -280,6 +280,15 @@ impl RuleSet {
         Ok(Self::of(py.detach(|| own.common(other))))
     }
 
+    /// Every rule that may match a URL, whatever the list's options, and few others. Raises `InvalidURL`. Without the GIL;
+    /// a search for each label of the host.
+    fn near(&mut self, py: Python<'_>, url: &Bound<'_, PyAny>) -> PyResult<Self> {
+        let mut canonical = Canonical::default();
+        canonical.set(&bytes_of(url)?).map_err(|error| errors::invalid_url(py, &error))?;
+        let set = self.settled(py);
+        Ok(Self::of(py.detach(|| set.near(&canonical))))
+    }
+
     /// Hosts with at least `least` path rules, and how many each has. Without the GIL.
     #[pyo3(signature = (least=1))]
     fn path_hosts(&mut self, py: Python<'_>, least: usize) -> Vec<(String, usize)> {
