@@ -88,21 +88,34 @@ async def load_rules(store: Store, keyring: Keyring, name: str, serial: int | No
 
 async def read_rules(store: Store, sealer: Sealer, version: Manifest | Draft) -> RuleSet:
     """The rules of one manifest or draft; see `load_rules`."""
+    return (await read_layers(store, sealer, version))[0]
+
+
+async def read_layers(
+    store: Store, sealer: Sealer, version: Manifest | Draft
+) -> tuple[RuleSet, list[tuple[RuleSet, RuleSet]]]:
+    """The rules of one manifest or draft, and what each layer after the base added and removed; see `load_rules`."""
     layers = [[await store.get_blob("sealed", name) for name in layer.sealed] for layer in version.layers]
     return await asyncio.to_thread(_folded, sealer, version, layers)
 
 
-def _folded(sealer: Sealer, version: Manifest | Draft, layers: Sequence[Sequence[bytes]]) -> RuleSet:
-    rules = RuleSet()
+def _folded(
+    sealer: Sealer, version: Manifest | Draft, layers: Sequence[Sequence[bytes]]
+) -> tuple[RuleSet, list[tuple[RuleSet, RuleSet]]]:
+    rules, changes = RuleSet(), []
     for index, blobs in enumerate(layers):
         added, removed = open_layer(sealer, version.list, blobs)
-        rules = rules.patched(added, removed) if index else added
+        if index:
+            changes.append((added, removed))
+            rules = rules.patched(added, removed)
+        else:
+            rules = added
     if rules.digest() != version.rules_digest:
         raise FormatError(
             f"list {version.list} serial {version.serial}: its texts do not make the rules that the manifest names; "
             "publish the list again"
         )
-    return rules
+    return rules, changes
 
 
 def _context(name: str, part: Literal["index", "added", "removed"]) -> bytes:

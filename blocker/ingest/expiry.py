@@ -19,7 +19,7 @@ import structlog
 
 from blocker._native import RuleSet
 from blocker.errors import BlockerError, CommitConflict, StoreUnavailable
-from blocker.ingest.cleartext import read_rules, sealer
+from blocker.ingest.cleartext import read_layers, sealer
 from blocker.ingest.plan import Existing, PublishOptions, make_plan
 
 if TYPE_CHECKING:
@@ -151,14 +151,14 @@ class Expiry:
         manifest = await store.manifest(head.list, head.serial)
         if manifest.retired:
             return None, None
-        rules = await read_rules(store, seal, manifest)
+        rules, changes = await read_layers(store, seal, manifest)
         over, next_day = await asyncio.to_thread(ended, rules, today)
         if not len(over):
             return None, next_day
         left = await asyncio.to_thread(rules.patched, RuleSet(), over)
         layers = [[await store.get_blob("segment", name) for name in layer.segments] for layer in manifest.layers]
         plan = await asyncio.to_thread(
-            make_plan, head.list, PublishOptions.of(manifest), left, Existing(manifest, layers, rules),
+            make_plan, head.list, PublishOptions.of(manifest), left, Existing(manifest, layers, rules, changes),
             lookup_key=self._keyring.lookup, sealer=seal,
         )  # fmt: skip
         segments = await store.put_blobs("segment", plan.segments)

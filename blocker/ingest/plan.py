@@ -1,8 +1,8 @@
 """What a publish would write, worked out before anything is written: pure, CPU-bound, for a thread.
 
-A small change becomes one more layer over the head's: changed nodes, tombstones, and the rules that came and went. A
-large one, or one layer too many, becomes a new base. Either way the layers are folded again before they leave here,
-and a plan whose fold is not the trie of the new rules is refused.
+A small change becomes one more layer over the head's: changed nodes, tombstones, and the rules that came and went. With
+one layer too many the newest ones become one; a large change makes a new base. In every case the layers are folded
+again before they leave here, and a plan whose fold is not the trie of the new rules is refused.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from blocker._native import NodeRun, RuleSet
 from blocker.errors import FormatError, UpdateRefused
 from blocker.ingest.cleartext import seal_layer
-from blocker.store.layers import should_compact
+from blocker.store.layers import kept_layers
 from blocker.store.manifest import Layer
 
 if TYPE_CHECKING:
@@ -58,11 +58,20 @@ class Existing:
         manifest: What it is made of.
         layers: The bytes of its segments, oldest layer first.
         rules: Its rules in clear text.
+        changes: The rules that each layer after the base added and removed.
     """
 
     manifest: Manifest
     layers: Sequence[Sequence[bytes]]
     rules: RuleSet
+    changes: Sequence[tuple[RuleSet, RuleSet]]
+
+    def rules_of(self, layers: int) -> RuleSet:
+        """The rules as the first so many layers make them, at least one."""
+        rules = self.rules
+        for added, removed in reversed(self.changes[layers - 1 :]):
+            rules = rules.patched(removed, added)
+        return rules
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,17 +127,16 @@ def make_plan(
     added, removed = (existing.rules if existing else RuleSet()).diff(rules)
     layered = None
     if existing is not None and _same_ids(options, existing.manifest):
-        layered = _add_layer(existing, run, added, removed, lookup_key)
-    if layered is None:
+        layered = _add_layer(name, existing, run, rules, (added, removed), lookup_key, sealer)
+    if existing is None or layered is None:
         kept: tuple[Layer, ...] = ()
         fresh = Layer(segments=(), sealed=(), nodes=len(run), added=len(rules), removed=0) if len(rules) else None
         segments = run.segments() if fresh else []
         sealed = seal_layer(sealer, name, rules, RuleSet()) if fresh else []
         layers: list[Sequence[bytes]] = [segments]
     else:
-        kept, fresh, segments = layered
-        sealed = seal_layer(sealer, name, added, removed) if fresh else []
-        layers = [*(existing.layers if existing else ()), segments]
+        kept, fresh, segments, sealed = layered
+        layers = [*existing.layers[: len(kept)], segments]
     digest = run.digest()
     if NodeRun.from_segments(layers, lookup_key).digest() != digest:
         raise UpdateRefused(f"list {name}: the new layers do not fold to the trie of the rules; nothing was written")
@@ -139,9 +147,10 @@ def make_plan(
 
 
 def _add_layer(
-    existing: Existing, run: NodeRun, added: RuleSet, removed: RuleSet, lookup_key: bytes
-) -> tuple[tuple[Layer, ...], Layer | None, list[bytes]] | None:
-    """The head's layers, one more, and its segments; None where a new base is due."""
+    name: str, existing: Existing, run: NodeRun, rules: RuleSet, change: tuple[RuleSet, RuleSet], lookup_key: bytes,
+    sealer: Sealer,
+) -> tuple[tuple[Layer, ...], Layer | None, list[bytes], list[bytes]] | None:  # fmt: skip
+    """The layers of the head that stay, one more, its segments and its sealed text; None where a new base is due."""
     manifest = existing.manifest
     try:
         old = NodeRun.from_segments(existing.layers, lookup_key)
@@ -149,16 +158,28 @@ def _add_layer(
         return None
     if old.digest() != manifest.digest:
         return None
+    added, removed = change
     if not (len(added) or len(removed)):
-        return manifest.layers, None, []
-    if not manifest.layers:
+        return manifest.layers, None, [], []
+    if not manifest.layers or not len(run):
         return None
     delta = old.diff(run)
-    fresh = Layer(segments=(), sealed=(), nodes=len(delta), added=len(added), removed=len(removed))
-    if not len(run) or should_compact(manifest.layers, fresh):
+    kept = kept_layers(manifest.layers, _layer(delta, added, removed))
+    if not kept:
         return None
+    if kept < len(manifest.layers):
+        delta = NodeRun.from_segments(existing.layers[:kept], lookup_key).diff(run)
+        added, removed = existing.rules_of(kept).diff(rules)
+        if not (len(added) or len(removed)):  # what came has gone again
+            return manifest.layers[:kept], None, [], []
     # Rules may come and go without moving a node: then the layer is text alone.
-    return manifest.layers, fresh, delta.segments() if len(delta) else []
+    segments = delta.segments() if len(delta) else []
+    return manifest.layers[:kept], _layer(delta, added, removed), segments, seal_layer(sealer, name, added, removed)
+
+
+def _layer(delta: NodeRun, added: RuleSet, removed: RuleSet) -> Layer:
+    """A layer whose blobs have no names yet."""
+    return Layer(segments=(), sealed=(), nodes=len(delta), added=len(added), removed=len(removed))
 
 
 def _same_ids(options: PublishOptions, manifest: Manifest) -> bool:

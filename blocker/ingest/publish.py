@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from blocker.errors import ChangeConflict, CommitConflict, FormatError, StoreError, StoreUnavailable
-from blocker.ingest.cleartext import read_rules, sealer
+from blocker.ingest.cleartext import read_layers, sealer
 from blocker.ingest.plan import Existing, Plan, PublishOptions, make_plan
 from blocker.store.audit import INGEST, Actor
 from blocker.store.changes import NOTHING, Along
@@ -154,7 +154,7 @@ async def _existing(store: Store, seal: Sealer, manifest: Manifest) -> Existing 
     """The head, read whole; None if part of it is gone or damaged, so that publishing mends it."""
     try:
         layers = [[await store.get_blob("segment", name) for name in layer.segments] for layer in manifest.layers]
-        return Existing(manifest, layers, await read_rules(store, seal, manifest))
+        return Existing(manifest, layers, *await read_layers(store, seal, manifest))
     except StoreUnavailable:
         raise
     except (StoreError, FormatError) as error:

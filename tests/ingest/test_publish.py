@@ -7,10 +7,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
-from blocker._native import RuleSet
+from blocker._native import NodeRun, RuleSet
 from blocker.errors import FormatError, KeyMaterialError, StoreError
 from blocker.ingest.cleartext import load_rules, open_layer, seal_layer
 from blocker.ingest.plan import Existing, PublishOptions, make_plan
@@ -21,6 +21,7 @@ from blocker.store.redis import Store
 from blocker.store.sealing import Keyring, Sealer
 from tests.ingest.checks import assert_whole, folded, pages, rules_of
 from tests.redis_server import RedisServer
+from tests.store.publishing import make_manifest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -78,12 +79,51 @@ async def test_a_large_change_is_a_new_base(store: Store, keyring: Keyring) -> N
 
 
 async def test_layers_never_become_too_many(store: Store, keyring: Keyring) -> None:
-    counts = []
-    for step in range(MAX_LAYERS + 3):
+    counts, bases = [], set()
+    for step in range(MAX_LAYERS + 11):
         await put(store, keyring, pages(range(step, 1000 + step)))
-        counts.append(len((await store.manifest(NAME)).layers))
+        layers = (await store.manifest(NAME)).layers
+        counts.append(len(layers))
+        bases.add(layers[0].segments)
         await assert_whole(store, keyring, NAME)
-    assert counts == [*range(1, MAX_LAYERS + 1), 1, 2, 3]
+    first, *_ = bases
+    assert counts == [*range(1, MAX_LAYERS + 1), 2, *range(3, 13)]
+    assert bases == {first}, "a fold of small layers leaves the base, which every follower has"
+    for serial in range(1, MAX_LAYERS + 12):
+        await assert_whole(store, keyring, NAME, serial)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 1200)), min_size=20, max_size=60))
+def test_however_layers_are_folded_they_are_the_list(steps: list[tuple[int, int]]) -> None:
+    """Random changes, those taken back at once and those of metadata alone among them; no store is needed for it."""
+    seal, lookup = Sealer(bytes(range(32))), b"0123456789abcdef"
+    rules, existing, folds = pages(range(1000)), None, 0
+    for serial, (size, at) in enumerate(steps, start=1):
+        some = pages(range(at, at + size))
+        here = rules.common(some)
+        rules = rules.patched(RuleSet(), here) if len(here) else rules.patched(some, RuleSet())
+        plan = make_plan(NAME, ENFORCE, rules, existing, lookup_key=lookup, sealer=seal)
+        blobs = [] if existing is None else [*existing.layers[: len(plan.kept)]]
+        changes = [] if existing is None else [*existing.changes[: max(len(plan.kept) - 1, 0)]]
+        folds += existing is not None and 0 < len(plan.kept) < len(existing.layers)
+        if plan.fresh is not None:
+            blobs.append(plan.segments)
+            if plan.kept:
+                changes.append(open_layer(seal, NAME, plan.sealed))
+        layers = plan.layers([f"{number:064x}" for number, _ in enumerate(plan.segments)], [])
+        assert len(layers) == len(blobs) <= MAX_LAYERS
+        assert sum(layer.nodes for layer in layers[1:]) * 4 <= layers[0].nodes
+        assert NodeRun.from_segments(blobs, lookup).digest() == ENFORCE.nodes(rules, lookup).digest() == plan.digest
+        manifest = make_manifest(
+            list=NAME, serial=serial, digest=plan.digest, rules_digest=plan.rules_digest, layers=layers
+        )  # fmt: skip
+        existing = Existing(manifest, blobs, rules, changes)
+        base = existing.rules_of(1)
+        for added, removed in changes:
+            base = base.patched(added, removed)
+        assert base.dump() == rules.dump()
+    event(f"{folds} folds of small layers")
 
 
 @pytest.mark.parametrize(
@@ -266,7 +306,7 @@ async def test_a_damaged_trie_in_hand_leads_to_a_new_base(keyring: Keyring) -> N
     cut = [bytes(first.segments[0][:-1])]
     for segments in (first.segments, other.segments, cut):
         plan = make_plan(
-            NAME, ENFORCE, pages(range(1001)), Existing(manifest, [segments], pages(range(1000))),
+            NAME, ENFORCE, pages(range(1001)), Existing(manifest, [segments], pages(range(1000)), ()),
             lookup_key=keyring.lookup, sealer=seal,
         )  # fmt: skip
         assert bool(plan.kept) is (segments is first.segments)
