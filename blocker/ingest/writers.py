@@ -80,7 +80,7 @@ def _adblock(rule: Listed) -> str:
 
 def _squidguard_urls(rule: Listed) -> str:
     _, host, path, query, _, _, _ = rule
-    return host + (path or "").rstrip("/") + ("" if query is None else f"?{query}")
+    return host + ((path or "").rstrip("/") if query is None else f"{path}?{query}")
 
 
 WRITERS: Final[Mapping[str, Callable[[Listed], str]]] = MappingProxyType(

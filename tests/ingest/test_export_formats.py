@@ -5,8 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import re
-from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given
@@ -17,11 +15,7 @@ from blocker.ingest.export import Export, Reading
 from blocker.ingest.formats import FORMATS, FormatOptions
 from blocker.ingest.plan import PublishOptions
 from blocker.ingest.writers import WRITERS, head
-from tests.data_dir import needs_shared_data, shared_path
 from tests.ingest.checks import rules_of
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 KEY = b"0123456789abcdef"
 OPTIONS = PublishOptions()
@@ -49,7 +43,7 @@ ALL_KINDS = rules_of(
     [
         "http://*.domain.example", "http://host.example/", "http://a.example/prefix/", "http://a.example/page.html",
         "http://a.example/page?id=7&x=%20", "http://*.b.example/copies/", "http://*.b.example/one", "http://192.0.2.7/",
-        "http://[2001:db8::1]/x", "http://a.example/with,comma;and'quote", "http://a.example/?q",
+        "http://[2001:db8::1]/x", "http://a.example/with,comma;and'quote", "http://a.example/?q", "http://a.example/dir/?q",
     ]
 )  # fmt: skip
 
@@ -107,31 +101,6 @@ def test_no_rule_becomes_another(entries: list[tuple[str, str]], format: str) ->
     assert len(back) == export.written
     assert trie(back) == trie(rules.common(back))
     assert len(rules.common(back)) == len(back)
-
-
-# --- a stranger's files -----------------------------------------------------------------------------------------------
-
-
-def counted(path: Path, format: str) -> int:  # noqa: A002 - the project's word
-    """Entries of a file by a plain reading of its format; knows nothing of rules."""
-    lines = path.read_text("utf-8").splitlines()
-    if format == "hosts":
-        return len({line.split()[1] for line in lines if line and not line.startswith("#")})
-    assert format == "rpz"
-    return len({line.split()[0] for line in lines if re.match(r"\S+\s+CNAME\s+\.", line)})
-
-
-@needs_shared_data
-@pytest.mark.parametrize(
-    ("file", "format"), [("urlhaus-filter-hosts.txt", "hosts"), ("urlhaus-filter-rpz.conf", "rpz")]
-)
-def test_a_strangers_file_goes_in_and_out(file: str, format: str) -> None:  # noqa: A002 - the project's word
-    path = shared_path(f"lists/urlhaus-filter/{file}")
-    rules = read(path.read_bytes(), format)
-    assert len(rules) == counted(path, format)
-    text, export = text_of(rules, format)
-    assert export.left_out == 0
-    assert trie(read(text, format)) == trie(rules)
 
 
 def test_a_table_is_a_table_for_others_too() -> None:
