@@ -34,8 +34,8 @@ ATTEMPTS = 32
 _log = structlog.get_logger("blocker.ingest")
 
 
-# Told how far long work is; must return at once. Arguments: the phase, which is `fetch` (counted in bytes), `plan` (one
-# step) or `upload` (blobs); what is done; the total, or None while it is not known.
+# Told how far long work is; must return at once. Arguments: the phase, which is `fetch` (counted in bytes), `guards` or
+# `plan` (one step each) or `upload` (blobs); what is done; the total, or None while it is not known.
 Progress = Callable[[str, int, int | None], None]
 
 

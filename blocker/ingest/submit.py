@@ -185,7 +185,7 @@ class Desk:
             mode: enforce or shadow for this serial; None takes the draft's.
             dry_run: Only say what would happen.
             now: Unix time in seconds.
-            progress: Told of the phases plan and upload.
+            progress: Told of the phases guards, plan and upload.
             along: What is written in the same step.
 
         Returns:
@@ -208,7 +208,9 @@ class Desk:
             )
         rules = await asyncio.to_thread(without_ended, rules, utc_day(now))
         options = options_of(draft) if mode is None else replace(options_of(draft), mode=mode)
+        progress("guards", 0, 1)
         findings = await self.examine(name, options, rules, proposed.before, proposed.head)
+        progress("guards", 1, 1)
         kept = stored(findings)
         outcome = Outcome(
             list=name, status=_status(findings), serial=0 if proposed.head is None else proposed.head.serial,

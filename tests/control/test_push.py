@@ -337,7 +337,7 @@ async def test_progress_is_told_to_whoever_asks(desk: Desk) -> None:
     assert answer.headers["content-type"].startswith("text/event-stream")
     *progress, (name, last) = events(answer.text)
     assert {event for event, _ in progress} == {"progress"}
-    assert {data["phase"] for _, data in progress} <= {"plan", "upload"}
+    assert {data["phase"] for _, data in progress} <= {"guards", "plan", "upload"}
     assert (name, last["status"], last["body"]["serial"]) == ("result", 200, 1)
     ((name, told),) = events((await desk.publish(who, 1)).text)
     assert (name, told["status"]) == ("problem", 404)
