@@ -1,5 +1,7 @@
-"""What happened to others, replayed: the accidents that are about matching and leaking. Those that guards stop are in
-`test_guards_hosts.py`, canaries in `tests/control/test_canaries.py`, failed updates in `test_update.py` and `test_worker.py`.
+"""What happened to others, replayed: the accidents that are about matching and leaking.
+
+Those that guards stop are in `test_guards_hosts.py`, canaries in `tests/control/test_canaries.py`, updates that fail in
+`test_update.py` and `test_worker.py`.
 """
 
 from __future__ import annotations
