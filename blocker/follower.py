@@ -113,6 +113,11 @@ class Follower:
         self._started = clock()
         self._store: Store | None = None
         self._stopping = asyncio.Event()
+        self._at_swap: list[Callable[[Matcher], object]] = []
+
+    def on_swap(self, callback: Callable[[Matcher], object]) -> None:
+        """Have `callback` called with each new matcher as it is put in place; it must return at once."""
+        self._at_swap.append(callback)
 
     @property
     def matcher(self) -> Matcher | None:
@@ -306,6 +311,8 @@ class Follower:
     async def _swap(self, matcher: Matcher, lists: dict[str, TableList]) -> None:
         old = [self._matcher]
         self._matcher, self._lists = matcher, lists
+        for callback in self._at_swap:
+            callback(matcher)
         # Giving back tens of megabytes takes milliseconds: not on the loop.
         await asyncio.to_thread(old.clear)
 

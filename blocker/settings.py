@@ -15,7 +15,16 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, IPvAnyNetwork, ValidationError, field_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    IPvAnyNetwork,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 from pydantic_settings.exceptions import SettingsError as UnreadableSource
 
@@ -24,6 +33,7 @@ from blocker.errors import InvalidURL, SettingsError
 from blocker.rules import Verdict
 
 _PREFIX = "BLOCKER_"
+DEFAULT_POLICY = "default"
 NAME_PATTERN = r"^[a-z0-9][a-z0-9_-]{0,62}$"
 Name = Annotated[str, Field(pattern=NAME_PATTERN)]
 Port = Annotated[int, Field(ge=0, le=65535)]
@@ -116,6 +126,41 @@ def _is_url(value: str) -> str:
 
 #: A page that a list carries for testing. 2048: what every proxy passes on.
 CanaryUrl = Annotated[str, Field(max_length=2048), AfterValidator(_is_url)]
+
+
+class StreamSettings(_Frozen):
+    """Where a gateway of a stream protocol listens, and what it bears with from a peer."""
+
+    enabled: bool = Field(True, description="Whether this gateway listens. Default true.")
+    host: str = Field("127.0.0.1", min_length=1, max_length=255, description="Address to listen on. Default 127.0.0.1.")
+    port: Port = Field(0, description="TCP port; 0 takes a free one.")
+    unix: Path | None = Field(None, description="Unix socket to listen on as well. Default none.")
+    unix_mode: int = Field(0o660, ge=0, le=0o777, description="Mode of the unix socket. Default 0o660.")
+    policy: Name = Field("default", description="Policy that it decides by. Default `default`.")
+    max_connections: int = Field(
+        1024, ge=1, le=100_000, description="Connections at once; one more is closed at once. Default 1024."
+    )
+    request_seconds: float = Field(
+        10.0, gt=0, le=3600, description="Time for a request to arrive whole, and for an answer to be read. Default 10."
+    )
+    idle_seconds: float = Field(
+        75.0, gt=0, le=86_400, description="Time after which a silent connection is closed. Default 75: over nginx' 60."
+    )
+    drain_seconds: float = Field(
+        2.0, ge=0, le=300, description="Time that lasting connections get at a stop to ask once more. Default 2."
+    )
+
+
+class CheckSettings(StreamSettings):
+    """HTTP sub-requests of nginx, Envoy, Traefik and Caddy."""
+
+    port: Port = Field(8081, description="TCP port, 0 to 65535; 0 takes a free one. Default 8081.")
+
+
+class GatewaySettings(_Frozen):
+    """What proxies ask."""
+
+    check: CheckSettings = Field(default_factory=CheckSettings)
 
 
 class CanarySettings(_Frozen):
@@ -220,6 +265,7 @@ class Settings(BaseSettings):
         100, ge=2, le=10_000, description="Manifests kept per list for `lists log` and rollback. Default 100."
     )
     http: HttpSettings = Field(default_factory=HttpSettings)
+    gateways: GatewaySettings = Field(default_factory=GatewaySettings)
     hits: HitSettings = Field(default_factory=HitSettings)
     policies: dict[Name, PolicySettings] = Field(
         default_factory=dict, description="Policies by name. `default` exists always: every list in its own mode."
@@ -264,6 +310,14 @@ class Settings(BaseSettings):
             if len(policy.lists) > 64:  # one bit of a 64-bit mask for each list
                 raise ValueError(f"policy {name} has {len(policy.lists)} lists; at most 64")
         return value
+
+    @model_validator(mode="after")
+    def _known_policies(self) -> Settings:
+        for name in GatewaySettings.model_fields:
+            policy = getattr(self.gateways, name).policy
+            if policy not in (DEFAULT_POLICY, *self.policies):
+                raise ValueError(f"gateways.{name}.policy: there is no policy of that name in [policies]")
+        return self
 
     @property
     def zone(self) -> ZoneInfo:

@@ -11,10 +11,10 @@ import typer
 from rich.text import Text
 
 from blocker.cli.context import Context, Json, of, usable_sources
-from blocker.control.server import bind
 from blocker.errors import BlockerError, FormatError, SourceError
 from blocker.ingest.source import load_sources
 from blocker.snapshot import Snapshot
+from blocker.sockets import bind
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -18,8 +18,10 @@ from blocker.control.app import create_app
 from blocker.control.canary_probe import HttpProbe
 from blocker.control.office import Office
 from blocker.control.server import ControlServer
+from blocker.control.stop_page import StopPage
 from blocker.errors import BlockerError, SettingsError, StoreUnavailable
 from blocker.gateways.canaries import Canaries
+from blocker.gateways.check import CheckProbe, check_listener
 from blocker.gateways.engine import VerdictEngine
 from blocker.hits.counters import HitCounter
 from blocker.hits.exporter import Exporter
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
 
     from blocker.cli.context import Context
     from blocker.follower import Follower
+    from blocker.gateways.listener import Listener
     from blocker.store.redis import Store
 
 log = structlog.get_logger(__name__)
@@ -73,9 +76,16 @@ class Node:
         office = Office(
             self._opened, context.keyring, self._settings.guards, self._settings.lists_dir, context.policies
         )
+        self.listeners: list[Listener] = []
+        if self._settings.gateways.check.enabled:
+            pages = StopPage(self._settings.stop_page).as_bytes()
+            self.listeners.append(check_listener(engine, self._settings.gateways.check, pages))
+        self.follower.on_swap(engine.swapped)
         app = create_app(engine, self.follower, self._settings, exporter, stale_after=self._stale_after, office=office)
         self.server = ControlServer(app, self._settings.http.host, self._settings.http.port)
         self.canaries.register(HttpProbe(self.server, sorted({DEFAULT_POLICY, *self._settings.policies})))
+        for listener in self.listeners:
+            self.canaries.register(CheckProbe(listener))
 
     async def run(self, ready: Callable[[Node], None] = lambda _node: None) -> None:
         """Run until `stop`, SIGINT or SIGTERM.
@@ -96,6 +106,8 @@ class Node:
             if Role.CONTROL in roles:
                 await self.follower.load_snapshot()
                 await self.server.start()
+                for listener in self.listeners:
+                    await listener.start()
             await self._first_store()
             async with asyncio.TaskGroup() as tasks:
                 canaries = None
@@ -114,10 +126,12 @@ class Node:
                 if canaries is not None:
                     canaries.cancel()  # before the gateways that they ask
                 if Role.CONTROL in roles:
+                    await self._stop_gateways()
                     await self.server.stop()
                 self.hits.stop()
                 await self.follower.stop()
         finally:
+            await self._stop_gateways()
             await self.server.stop()
             if self._store is not None:
                 await self._store.close()
@@ -154,8 +168,12 @@ class Node:
                 raise
             log.warning("started without the store", detail=str(error))
 
+    async def _stop_gateways(self) -> None:
+        """All at once: each may wait for connections that last."""
+        await asyncio.gather(*(listener.stop() for listener in self.listeners))
+
     async def _announce(self, ready: Callable[[Node], None]) -> None:
-        log.info("listening", http=self.server.addresses)
+        log.info("listening", http=self.server.addresses, **{one.name: one.addresses for one in self.listeners})
         ingests = Role.INGEST in self._settings.roles
         awaited = {source.name for source in usable_sources(self._context.settings.lists_dir)} if ingests else set()
         patience = asyncio.get_running_loop().time() + FIRST_LISTS_SECONDS

@@ -9,14 +9,12 @@ import httpx
 
 from blocker.gateways.canaries import Answer, NoAnswer
 from blocker.rules import Verdict
+from blocker.sockets import reachable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from blocker.control.server import ControlServer
-
-# What a socket that listens everywhere is called, and how it is reached from here.
-_EVERYWHERE = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}  # noqa: S104 - nothing is bound
 
 
 class HttpProbe:
@@ -54,9 +52,3 @@ class HttpProbe:
             return Answer(Verdict(result["verdict"]), result["list"], tuple(result["shadow"]))
         except (httpx.HTTPError, KeyError, TypeError, ValueError) as error:
             raise NoAnswer(f"the control plane gave no verdict: {type(error).__name__}") from None
-
-
-def reachable(address: str) -> str:
-    """Where a listening socket is reached from this machine: `0.0.0.0:80` at `127.0.0.1:80`."""
-    host, _, port = address.rpartition(":")
-    return f"{_EVERYWHERE.get(host, host)}:{port}"

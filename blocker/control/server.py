@@ -3,55 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-import errno
-import socket
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import uvicorn
 
 from blocker.errors import ServeError
+from blocker.sockets import BACKLOG, bind, shown
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Iterator
 
     from starlette.types import ASGIApp
 
 # How long a stop waits for requests under way, in seconds; a batch takes milliseconds.
 _GRACE_SECONDS = 5
-# Connections waiting to be accepted, as nginx has it.
-_BACKLOG = 511
 # Idle keep-alive, in seconds: longer than a proxy's own, which is often 60.
 _KEEP_ALIVE_SECONDS = 75
 # Largest request head: an URL of 64 KiB with every byte percent-encoded, and room for headers.
 _HEAD_BYTES = 256 * 1024
-
-
-def bind(host: str, port: int, setting: str) -> list[socket.socket]:
-    """Listen on every address that `host` stands for.
-
-    Args:
-        host: A name or an address.
-        port: TCP port; 0 takes a free one, the same for all addresses.
-        setting: Name of the setting or variable that chose the port, for the error.
-
-    Raises:
-        ServeError: The name is unknown, or an address is in use, foreign or not allowed; says what to do.
-    """
-    try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    except OSError:
-        raise ServeError(f"no address for the host {host!r}; set an address such as 127.0.0.1") from None
-    sockets: list[socket.socket] = []
-    for family, kind, protocol, _name, address in dict.fromkeys(found):
-        try:
-            sockets.append(_listen(family, kind, protocol, (address[0], port, *address[2:])))
-        except OSError as error:
-            for opened in sockets:
-                opened.close()
-            raise ServeError(_reason(error, _shown(str(address[0]), port), setting)) from None
-        port = sockets[0].getsockname()[1]
-    return sockets
 
 
 class ControlServer:
@@ -86,7 +57,7 @@ class ControlServer:
         """
         sockets = bind(self._host, self._port, self._setting)
         self._port = sockets[0].getsockname()[1]
-        self.addresses = [_shown(*opened.getsockname()[:2]) for opened in sockets]
+        self.addresses = [shown(*opened.getsockname()[:2]) for opened in sockets]
         self._server = _Uvicorn(_config(self._app))
         self._task = asyncio.create_task(self._server.serve(sockets), name="control-server")
         started = asyncio.create_task(self._server.accepting.wait())
@@ -142,40 +113,9 @@ def _config(app: ASGIApp) -> uvicorn.Config:
         # Nobody's address is wanted, so none is taken from X-Forwarded-For either.
         proxy_headers=False,
         server_header=False,
-        backlog=_BACKLOG,
+        backlog=BACKLOG,
         timeout_keep_alive=_KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=_GRACE_SECONDS,
         h11_max_incomplete_event_size=_HEAD_BYTES,
         workers=1,
     )
-
-
-def _listen(family: int, kind: int, protocol: int, address: tuple[str | int, ...]) -> socket.socket:
-    opened = socket.socket(family, kind, protocol)
-    try:
-        opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if family == socket.AF_INET6:
-            opened.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        opened.bind(address)
-        opened.listen(_BACKLOG)
-        opened.setblocking(False)
-    except OSError:
-        opened.close()
-        raise
-    return opened
-
-
-def _shown(host: str, port: int) -> str:
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
-def _reason(error: OSError, address: str, setting: str) -> str:
-    match error.errno:
-        case errno.EADDRINUSE:
-            return f"address {address} is in use; set {setting} or stop the other program"
-        case errno.EADDRNOTAVAIL:
-            return f"address {address} is not one of this machine; set an address that is, or 0.0.0.0 for all"
-        case errno.EACCES:
-            return f"address {address} is not allowed to this user; set {setting} to 1024 or more"
-        case _:
-            return f"address {address} cannot be listened on ({errno.errorcode.get(error.errno or 0, 'unknown')})"

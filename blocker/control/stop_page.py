@@ -97,6 +97,13 @@ class StopPage:
             reply = Reply.of(UNAVAILABLE_FOR_LEGAL_REASONS, "text/html; charset=utf-8", body, headers)
             self._replies[language] = reply
 
+    def as_bytes(self) -> list[tuple[str, str, bytes, bytes]]:
+        """The page for gateways: list (empty: none in particular), language, header lines, HTML; English first."""
+        return [
+            ("", language, b"".join(name + b": " + value + b"\r\n" for name, value in reply.headers), reply.body)
+            for language, reply in self._replies.items()
+        ]
+
     def direct(self, scope: Scope) -> Reply:
         """Answer any method: a proxy that shows this page in place of another may keep the method of the request."""
         for name, value in scope["headers"]:

@@ -27,7 +27,7 @@ from blocker.hits.release import DEFAULT_BIN, Ledger, Series
 from blocker.log import describe
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from datetime import tzinfo
 
     from blocker._native import Decision
@@ -42,6 +42,9 @@ _LOAD_CELLS = 500
 _LAST_FLUSH_SECONDS = 5.0
 
 log = structlog.get_logger(__name__)
+
+# List, whether it is in shadow mode, how many.
+NativeHit = tuple[str, bool, int]
 
 
 class HitStore(Protocol):
@@ -98,6 +101,7 @@ class HitCounter:
         self._pending: Counter[Cell] = Counter()
         self._ledger: Ledger | None = None  # None until what is stored is known
         self._at_border: list[Callable[[], object]] = []
+        self._taken: list[Callable[[], Iterable[NativeHit]]] = []
         self._task: asyncio.Task[bool] | None = None
         self._stopping = asyncio.Event()
         self._store_away = False
@@ -122,6 +126,18 @@ class HitCounter:
     def on_border(self, callback: Callable[[], object]) -> None:
         """Have `callback` called when a window has ended, before the first hit of the next one is counted."""
         self._at_border.append(callback)
+
+    def attach(self, take: Callable[[], Iterable[NativeHit]]) -> None:
+        """Count what native code counts too; `take` hands out what was counted since it was last called.
+
+        Whoever counts there calls `tick` first, so that no hit falls into the hour after its own.
+        """
+        self._taken.append(take)
+
+    def credit(self, hits: Iterable[NativeHit]) -> None:
+        """Count hits of the present window that were counted elsewhere."""
+        for name, shadow, count in hits:
+            self._pending[self._window.cell(name, shadow=shadow)] += count
 
     @property
     def released(self) -> Mapping[Series, tuple[int, ...]] | None:
@@ -176,6 +192,8 @@ class HitCounter:
     def _drain(self) -> None:
         for name, shadow, _weekday, _hour, hits in self._matrix.drain():
             self._pending[self._window.cell(name, shadow=shadow)] += hits
+        for take in self._taken:
+            self.credit(take())
 
     async def _pause(self, seconds: float) -> None:
         try:

@@ -232,6 +232,7 @@ class _Node(Collector):
             "blocker_decision_seconds", "Time of a decision that did not block, in seconds.", labels=["gateway"]
         )
         invalid = CounterMetricFamily("blocker_invalid_urls", "Decisions on a text that is no URL.", labels=["gateway"])
+        self._meters.collect()
         for gateway, meter in sorted(self._meters.items()):
             decisions.add_metric([gateway, "allow"], meter.allow)
             decisions.add_metric([gateway, "inspect"], meter.inspect)

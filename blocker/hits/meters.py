@@ -6,10 +6,15 @@ and shown only at the end of an hour, rounded up, and their times not at all; `r
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 from blocker.hits.release import rounded_up
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+# Allow, inspect, blocks, invalid, nanoseconds, histogram; the fields of a `Meter`.
+Counts = tuple[int, int, int, int, int, list[int]]
 Gateway = Literal["control", "check", "icap", "spoe", "dns", "squid-helper"]
 GATEWAYS: tuple[str, ...] = get_args(Gateway)
 
@@ -54,9 +59,32 @@ class Meter:
         self.nanoseconds = 0
         self.buckets = [0] * (len(BOUNDS_NS) + 1)
 
+    def add(self, counts: Counts) -> None:
+        """Add what native code counted."""
+        allow, inspect, blocks, invalid, nanoseconds, buckets = counts
+        self.allow += allow
+        self.inspect += inspect
+        self.blocks += blocks
+        self.invalid += invalid
+        self.nanoseconds += nanoseconds
+        self.buckets = [mine + more for mine, more in zip(self.buckets, buckets, strict=True)]
+
 
 class Meters(dict[str, Meter]):
     """The meters by gateway; one is made at its first use, and only for a name in `GATEWAYS`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._taken: list[tuple[str, Callable[[], Counts]]] = []
+
+    def attach(self, gateway: str, take: Callable[[], Counts]) -> None:
+        """Count what native code counts too; `take` hands out what was counted since it was last called."""
+        self._taken.append((gateway, take))
+
+    def collect(self) -> None:
+        """Bring in what native code has counted; to be called before the meters are read."""
+        for gateway, take in self._taken:
+            self[gateway].add(take())
 
     def __missing__(self, gateway: str) -> Meter:
         if gateway not in GATEWAYS:
@@ -66,6 +94,7 @@ class Meters(dict[str, Meter]):
 
     def release_blocks(self, bin: int) -> None:  # noqa: A002 - the setting's own name
         """Show the blocks counted so far; to be called when an hour ends and at no other time."""
+        self.collect()
         for meter in self.values():
             meter.released_blocks += rounded_up(meter.blocks, bin)
             meter.blocks = 0

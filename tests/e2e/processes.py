@@ -40,7 +40,13 @@ def program() -> list[str]:
 def environment(directory: Path, **settings: str) -> dict[str, str]:
     """The environment of a process: this one's without its own settings, and `BLOCKER_…` for each keyword."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("BLOCKER_")}
-    own = {"data_dir": str(directory / "var"), "lists_dir": str(directory / "lists"), "node": NODE, **settings}
+    own = {
+        "data_dir": str(directory / "var"),
+        "lists_dir": str(directory / "lists"),
+        "node": NODE,
+        "gateways__check__port": "0",
+        **settings,
+    }
     return {**kept, **{f"BLOCKER_{name.upper()}": value for name, value in own.items()}}
 
 

@@ -209,7 +209,13 @@ fn policy((name, modes, on_invalid): PolicyFields, table: &table::Table) -> PyRe
 }
 
 impl Matcher {
-    fn policy(&self, name: &str) -> PyResult<usize> {
+    /// What it decides with.
+    pub fn core(&self) -> Arc<Core> {
+        Arc::clone(&self.core)
+    }
+
+    /// The number of a policy. Raises `KeyError`.
+    pub fn policy(&self, name: &str) -> PyResult<usize> {
         let known = self.core.policies.iter().position(|policy| policy.name == name);
         known.ok_or_else(|| PyKeyError::new_err("no policy of that name"))
     }

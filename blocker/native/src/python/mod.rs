@@ -5,10 +5,12 @@
 
 mod decision;
 mod errors;
+mod gate;
 mod hits;
 mod lists;
 mod matcher;
 mod text;
+mod wire;
 
 use pyo3::prelude::*;
 
@@ -32,5 +34,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<matcher::Matcher>()?;
     module.add_class::<decision::Decision>()?;
     module.add_class::<hits::HitMatrix>()?;
+    module.add_class::<gate::Gate>()?;
+    module.add_class::<wire::HttpSession>()?;
     Ok(())
 }

@@ -6,6 +6,9 @@
 
 use crate::decide::Verdict;
 
+pub mod http;
+pub mod language;
+
 /// What is answered to one request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Answer<'a> {
@@ -55,4 +58,7 @@ pub trait Codec {
 
     /// Whether a request has begun and is not answered: such a connection is cut off when it takes too long, an idle one may stay.
     fn unfinished(&self) -> bool;
+
+    /// The gateway is about to end: the next answer says so where the protocol can, and is the last.
+    fn drain(&mut self);
 }

@@ -1,0 +1,253 @@
+"""Stream gateways: binds sockets, feeds codecs, and holds every peer to its limits. It knows no protocol.
+
+What a peer can do to others is bounded: connections in number, a request that has begun in time, what is written and
+not read in bytes, a silent connection in time. Nothing of a peer is logged, its address least of all.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+import stat
+from typing import TYPE_CHECKING, Protocol, cast
+
+import structlog
+
+from blocker.errors import ServeError
+from blocker.sockets import BACKLOG, bind, shown
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from blocker.settings import StreamSettings
+
+# How often limits of time are looked at, in seconds.
+SWEEP_SECONDS = 0.5
+# What may wait to be read by a peer, in bytes, before nothing more is read from it.
+WRITE_HIGH_BYTES = 256 * 1024
+
+log = structlog.get_logger(__name__)
+
+
+class Session(Protocol):
+    """One connection's codec; see `blocker/native/src/wire/mod.rs`."""
+
+    def feed(self, data: bytes, /) -> bytes:
+        """What is to be written after these bytes were read."""
+
+    def drain(self) -> None:
+        """Make the next answer the last."""
+
+    @property
+    def closing(self) -> bool:
+        """Whether the connection ends once all is written."""
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether a request has begun and is not answered."""
+
+
+class Listener:
+    """One gateway's sockets and connections.
+
+    Args:
+        name: The gateway, for the log and for errors.
+        settings: Where it listens, and the limits.
+        session: Makes a connection's codec.
+        tick: Called before each feed; see `VerdictEngine.tick`.
+    """
+
+    def __init__(
+        self, name: str, settings: StreamSettings, session: Callable[[], Session], tick: Callable[[], object]
+    ) -> None:
+        self.name = name
+        self.addresses: list[str] = []  # "127.0.0.1:8081", once started
+        self.refused = 0  # connections over the limit
+        self.cut = 0  # connections that took too long, or did not read
+        self.limits = settings
+        self.session = session
+        self.tick = tick
+        self.now = 0.0
+        self.connections: set[_Connection] = set()
+        self.ended = asyncio.Event()  # a connection
+        self._servers: list[asyncio.Server] = []
+        self._sweeper: asyncio.Task[None] | None = None
+        self._unix: tuple[Path, int] | None = None
+
+    @property
+    def port(self) -> int:
+        """The bound TCP port, once started."""
+        return int(self.addresses[0].rpartition(":")[2])
+
+    async def start(self) -> None:
+        """Bind and accept.
+
+        Raises:
+            ServeError: An address or the unix socket cannot be had.
+        """
+        loop, settings = asyncio.get_running_loop(), self.limits
+        self.now = loop.time()
+        variable = f"BLOCKER_GATEWAYS__{self.name.upper().replace('-', '_')}__PORT"
+        for opened in bind(settings.host, settings.port, variable):
+            self.addresses.append(shown(*opened.getsockname()[:2]))
+            self._servers.append(await loop.create_server(self._connection, sock=opened, backlog=BACKLOG))
+        if settings.unix is not None:
+            self._servers.append(await loop.create_unix_server(self._connection, sock=self._bind_unix(settings.unix)))
+        self._sweeper = asyncio.create_task(self._sweep())
+
+    async def stop(self) -> None:
+        """Accept nothing more, answer what is under way, close; may be called twice.
+
+        A peer with a lasting connection is told with its next answer that it was the last one. One that asks nothing
+        for `drain_seconds` is closed.
+        """
+        for server in self._servers:
+            server.close()
+        self._servers.clear()
+        self._remove_unix()
+        for connection in list(self.connections):
+            connection.drain()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self.limits.drain_seconds):
+                while self.connections:
+                    self.ended.clear()
+                    await self.ended.wait()
+        for connection in list(self.connections):
+            connection.close()
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._sweeper
+            self._sweeper = None
+
+    def _connection(self) -> _Connection:
+        return _Connection(self)
+
+    async def _sweep(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(SWEEP_SECONDS)
+            self.now = loop.time()
+            for connection in list(self.connections):
+                connection.check()
+
+    def _bind_unix(self, path: Path) -> socket.socket:
+        opened = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            with contextlib.suppress(FileNotFoundError):
+                if stat.S_ISSOCK(path.stat().st_mode) and not _answers(path):
+                    path.unlink()  # of a process that was killed
+            opened.bind(str(path))
+            path.chmod(self.limits.unix_mode)
+            self._unix = (path, path.stat().st_ino)
+            opened.listen(BACKLOG)
+            opened.setblocking(False)
+        except OSError as error:
+            opened.close()
+            reason = os.strerror(error.errno) if error.errno else type(error).__name__
+            raise ServeError(f"gateway {self.name}: the unix socket {path} cannot be listened on: {reason}") from None
+        return opened
+
+    def _remove_unix(self) -> None:
+        if self._unix is None:
+            return
+        path, inode = self._unix
+        with contextlib.suppress(OSError):
+            if path.stat().st_ino == inode:  # and not of who came after us
+                path.unlink()
+        self._unix = None
+
+
+def _answers(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        try:
+            probe.connect(str(path))
+        except ConnectionRefusedError:
+            return False
+    return True
+
+
+class _Connection(asyncio.Protocol):
+    __slots__ = ("_began", "_feed", "_listener", "_paused", "_quiet", "_session", "_transport")
+
+    def __init__(self, listener: Listener) -> None:
+        self._listener = listener
+        self._session = listener.session()
+        self._feed = self._session.feed
+        self._transport: asyncio.Transport | None = None
+        self._began: float | None = None  # when the request that is not answered began
+        self._paused: float | None = None  # since when the peer does not read
+        self._quiet = listener.now
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        stream, listener = cast("asyncio.Transport", transport), self._listener
+        if len(listener.connections) >= listener.limits.max_connections:
+            listener.refused += 1
+            stream.abort()
+            return
+        self._transport = stream
+        listener.connections.add(self)
+        stream.set_write_buffer_limits(high=WRITE_HIGH_BYTES)
+
+    def data_received(self, data: bytes) -> None:
+        transport, session, listener = self._transport, self._session, self._listener
+        if transport is None or transport.is_closing():
+            return
+        listener.tick()
+        answer = self._feed(data)
+        self._quiet = listener.now
+        if answer:
+            transport.write(answer)
+        if session.closing:
+            transport.close()
+        elif not session.unfinished:
+            self._began = None
+        elif self._began is None or answer:
+            self._began = listener.now
+
+    def eof_received(self) -> bool:
+        return False  # what was answered is still written
+
+    def pause_writing(self) -> None:
+        self._paused = self._listener.now
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        self._paused = None
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.resume_reading()
+
+    def connection_lost(self, _error: Exception | None) -> None:
+        self._listener.connections.discard(self)
+        self._listener.ended.set()
+
+    def check(self) -> None:
+        """Cut the connection off if it is over a limit of time."""
+        listener, limits = self._listener, self._listener.limits
+        slow = self._began is not None and listener.now - self._began > limits.request_seconds
+        deaf = self._paused is not None and listener.now - self._paused > limits.request_seconds
+        if slow or deaf:
+            listener.cut += 1
+            self._abort()
+        elif listener.now - self._quiet > limits.idle_seconds:
+            self.close()
+
+    def drain(self) -> None:
+        """Make the next answer the last."""
+        self._session.drain()
+
+    def close(self) -> None:
+        """Close once all is written; a peer that does not read is cut off."""
+        if self._transport is not None:
+            if self._transport.is_closing() or self._paused is not None:
+                self._abort()
+            else:
+                self._transport.close()
+
+    def _abort(self) -> None:
+        if self._transport is not None:
+            self._transport.abort()

@@ -1,0 +1,73 @@
+//! One connection of a gateway for Python: bytes in, bytes out.
+
+use pyo3::prelude::*;
+use pyo3::types::PyBytes;
+
+use super::gate::Gate;
+use crate::wire::{Codec, Flow, http};
+
+/// A codec with its gate.
+struct Session<C> {
+    codec: C,
+    gate: Py<Gate>,
+    output: Vec<u8>,
+    closing: bool,
+}
+
+impl<C: Codec> Session<C> {
+    fn new(codec: C, gate: Py<Gate>) -> Self {
+        Self { codec, gate, output: Vec::new(), closing: false }
+    }
+
+    fn feed<'py>(&mut self, py: Python<'py>, data: &[u8]) -> Bound<'py, PyBytes> {
+        if self.closing {
+            return PyBytes::new(py, b"");
+        }
+        self.output.clear();
+        let mut gate = self.gate.bind(py).borrow_mut();
+        self.closing = self.codec.feed(data, &mut *gate, &mut self.output) == Flow::Close;
+        let answer = PyBytes::new(py, &self.output);
+        self.output.shrink_to(64 * 1024);
+        answer
+    }
+}
+
+macro_rules! session {
+    ($name:ident, $codec:ty, $new:expr, $doc:literal) => {
+        #[doc = $doc]
+        #[pyclass]
+        pub struct $name(Session<$codec>);
+
+        #[pymethods]
+        impl $name {
+            #[new]
+            fn new(gate: Py<Gate>) -> Self {
+                Self(Session::new($new, gate))
+            }
+
+            /// What is to be written after these bytes were read; nothing once it is closing.
+            fn feed<'py>(&mut self, py: Python<'py>, data: &[u8]) -> Bound<'py, PyBytes> {
+                self.0.feed(py, data)
+            }
+
+            /// Whether the connection ends once all is written.
+            #[getter]
+            fn closing(&self) -> bool {
+                self.0.closing
+            }
+
+            /// Makes the next answer the last.
+            fn drain(&mut self) {
+                self.0.codec.drain();
+            }
+
+            /// Whether a request has begun and is not answered.
+            #[getter]
+            fn unfinished(&self) -> bool {
+                self.0.codec.unfinished()
+            }
+        }
+    };
+}
+
+session!(HttpSession, http::Http, http::Http::default(), "A connection of the `check` gateway.");

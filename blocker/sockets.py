@@ -1,0 +1,78 @@
+"""Binding TCP sockets, with errors that say what to do."""
+
+from __future__ import annotations
+
+import errno
+import socket
+
+from blocker.errors import ServeError
+
+# What a socket that listens everywhere is called, and how it is reached from here.
+_EVERYWHERE = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}  # noqa: S104 - nothing is bound
+# Connections waiting to be accepted, as nginx has it.
+BACKLOG = 511
+
+
+def bind(host: str, port: int, setting: str) -> list[socket.socket]:
+    """Listen on every address that `host` stands for.
+
+    Args:
+        host: A name or an address.
+        port: TCP port; 0 takes a free one, the same for all addresses.
+        setting: Name of the setting or variable that chose the port, for the error.
+
+    Raises:
+        ServeError: The name is unknown, or an address is in use, foreign or not allowed; says what to do.
+    """
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except OSError:
+        raise ServeError(f"no address for the host {host!r}; set an address such as 127.0.0.1") from None
+    sockets: list[socket.socket] = []
+    for family, kind, protocol, _name, address in dict.fromkeys(found):
+        try:
+            sockets.append(_listen(family, kind, protocol, (address[0], port, *address[2:])))
+        except OSError as error:
+            for opened in sockets:
+                opened.close()
+            raise ServeError(_reason(error, shown(str(address[0]), port), setting)) from None
+        port = sockets[0].getsockname()[1]
+    return sockets
+
+
+def _listen(family: int, kind: int, protocol: int, address: tuple[str | int, ...]) -> socket.socket:
+    opened = socket.socket(family, kind, protocol)
+    try:
+        opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            opened.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        opened.bind(address)
+        opened.listen(BACKLOG)
+        opened.setblocking(False)
+    except OSError:
+        opened.close()
+        raise
+    return opened
+
+
+def shown(host: str, port: int) -> str:
+    """An address as people write it."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _reason(error: OSError, address: str, setting: str) -> str:
+    match error.errno:
+        case errno.EADDRINUSE:
+            return f"address {address} is in use; set {setting} or stop the other program"
+        case errno.EADDRNOTAVAIL:
+            return f"address {address} is not one of this machine; set an address that is, or 0.0.0.0 for all"
+        case errno.EACCES:
+            return f"address {address} is not allowed to this user; set {setting} to 1024 or more"
+        case _:
+            return f"address {address} cannot be listened on ({errno.errorcode.get(error.errno or 0, 'unknown')})"
+
+
+def reachable(address: str) -> str:
+    """Where a listening socket is reached from this machine: `0.0.0.0:80` at `127.0.0.1:80`."""
+    host, _, port = address.rpartition(":")
+    return f"{_EVERYWHERE.get(host, host)}:{port}"
