@@ -88,6 +88,14 @@ class Listener:
         Raises:
             ServeError: An address or the unix socket cannot be had.
         """
+        try:
+            await self._bind()
+        except ServeError:
+            await self.stop()
+            raise
+        self._sweeper = asyncio.create_task(self._sweep())
+
+    async def _bind(self) -> None:
         loop, settings = asyncio.get_running_loop(), self.limits
         self.now = loop.time()
         variable = f"BLOCKER_GATEWAYS__{self.name.upper().replace('-', '_')}__PORT"
@@ -96,7 +104,6 @@ class Listener:
             self._servers.append(await loop.create_server(self._connection, sock=opened, backlog=BACKLOG))
         if settings.unix is not None:
             self._servers.append(await loop.create_unix_server(self._connection, sock=self._bind_unix(settings.unix)))
-        self._sweeper = asyncio.create_task(self._sweep())
 
     async def stop(self) -> None:
         """Accept nothing more, answer what is under way, close; may be called twice.

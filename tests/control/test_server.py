@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 import httpx
 import pytest
 
-from blocker.control.server import ControlServer, bind
+from blocker.control.server import ControlServer
 from blocker.errors import ServeError
+from blocker.sockets import bind
 from tests.control.support import raw
 
 if TYPE_CHECKING:

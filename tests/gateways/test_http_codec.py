@@ -170,11 +170,13 @@ def test_a_session_that_drains_answers_once_more() -> None:
     desk = Desk()
     session = HttpSession(desk.gate)
     assert not session.unfinished
-    session.feed(nginx(BLOCKED)[:10])
-    assert session.unfinished
-    session.drain()
-    assert b"Connection: close" in session.feed(nginx(BLOCKED)[10:])
-    assert session.closing
+    states = []
+    for piece in (nginx(BLOCKED)[:10], nginx(BLOCKED)[10:]):
+        answer = session.feed(piece)
+        states.append((session.unfinished, session.closing))
+        session.drain()
+    assert b"Connection: close" in answer
+    assert states == [(True, False), (False, True)]
     assert session.feed(nginx(BLOCKED)) == b""
 
 
