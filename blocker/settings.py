@@ -157,10 +157,17 @@ class CheckSettings(StreamSettings):
     port: Port = Field(8081, description="TCP port, 0 to 65535; 0 takes a free one. Default 8081.")
 
 
+class SpoeSettings(StreamSettings):
+    """HAProxy's Stream Processing Offload Engine."""
+
+    port: Port = Field(12345, description="TCP port, 0 to 65535; 0 takes a free one. Default 12345.")
+
+
 class GatewaySettings(_Frozen):
     """What proxies ask."""
 
     check: CheckSettings = Field(default_factory=CheckSettings)
+    spoe: SpoeSettings = Field(default_factory=SpoeSettings)
 
 
 class CanarySettings(_Frozen):

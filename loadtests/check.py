@@ -82,7 +82,7 @@ async def serve(port: int) -> None:
             return {}
 
     hits = HitCounter(Nowhere(), node="load", zone=ZoneInfo("UTC"))
-    engine = VerdictEngine(SimpleNamespace(matcher=matcher(), status=None), hits)  # type: ignore[arg-type]
+    engine = VerdictEngine(SimpleNamespace(matcher=matcher(), status=None), hits)
     await check_listener(engine, CheckSettings(port=port), []).start()
     await asyncio.Event().wait()
 

@@ -21,8 +21,11 @@ from blocker.control.server import ControlServer
 from blocker.control.stop_page import StopPage
 from blocker.errors import BlockerError, SettingsError, StoreUnavailable
 from blocker.gateways.canaries import Canaries
+from blocker.gateways.check import NAME as CHECK
 from blocker.gateways.check import CheckProbe, check_listener
 from blocker.gateways.engine import VerdictEngine
+from blocker.gateways.spoe import NAME as SPOE
+from blocker.gateways.spoe import SpoeProbe, spoe_listener
 from blocker.hits.counters import HitCounter
 from blocker.hits.exporter import Exporter
 from blocker.ingest.worker import IngestWorker
@@ -34,6 +37,7 @@ if TYPE_CHECKING:
 
     from blocker.cli.context import Context
     from blocker.follower import Follower
+    from blocker.gateways.canaries import Probe
     from blocker.gateways.listener import Listener
     from blocker.store.redis import Store
 
@@ -77,15 +81,19 @@ class Node:
             self._opened, context.keyring, self._settings.guards, self._settings.lists_dir, context.policies
         )
         self.listeners: list[Listener] = []
-        if self._settings.gateways.check.enabled:
+        gateways = self._settings.gateways
+        if gateways.check.enabled:
             pages = StopPage(self._settings.stop_page).as_bytes()
-            self.listeners.append(check_listener(engine, self._settings.gateways.check, pages))
+            self.listeners.append(check_listener(engine, gateways.check, pages))
+        if gateways.spoe.enabled:
+            self.listeners.append(spoe_listener(engine, gateways.spoe))
         self.follower.on_swap(engine.swapped)
         app = create_app(engine, self.follower, self._settings, exporter, stale_after=self._stale_after, office=office)
         self.server = ControlServer(app, self._settings.http.host, self._settings.http.port)
         self.canaries.register(HttpProbe(self.server, sorted({DEFAULT_POLICY, *self._settings.policies})))
+        probes: dict[str, Callable[[Listener], Probe]] = {CHECK: CheckProbe, SPOE: SpoeProbe}
         for listener in self.listeners:
-            self.canaries.register(CheckProbe(listener))
+            self.canaries.register(probes[listener.name](listener))
 
     async def run(self, ready: Callable[[Node], None] = lambda _node: None) -> None:
         """Run until `stop`, SIGINT or SIGTERM.

@@ -2,67 +2,31 @@
 
 from __future__ import annotations
 
-import http.client
-import http.server
-import json
 import re
-import secrets
 import shutil
 import subprocess
-import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.e2e.processes import NodeProcess, program, spawn, until
+from tests.e2e.processes import spawn, until
+from tests.e2e.proxied import MARK, Proxied
 from tests.redis_server import RedisServer, free_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 DEPLOY = Path(__file__).parents[2] / "deploy" / "nginx"
-MARK = "zqmarkzq"
 TEMPORARY = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
 
 
-class Origin(http.server.BaseHTTPRequestHandler):
-    """Answers everything, and remembers what it was asked."""
-
-    protocol_version = "HTTP/1.1"
-    seen: list[dict[str, str]]
-
-    def do_GET(self) -> None:
-        """Answer."""
-        self.server.seen.append(dict(self.headers.items()))  # type: ignore[attr-defined]
-        status = 403 if self.path == "/forbidden" else 200
-        self.send_response(status)
-        self.send_header("Content-Length", "6")
-        self.end_headers()
-        self.wfile.write(b"origin")
-
-    do_POST = do_GET  # noqa: N815 - the library's name
-
-    def log_message(self, *_arguments: object) -> None:
-        """Nothing."""
-
-
-class Nginx:
+class Nginx(Proxied):
     """An nginx, its origin and its node."""
 
     def __init__(self, directory: Path, redis: RedisServer, undecided: str) -> None:
-        self.directory = directory
-        (directory / "lists").mkdir()
         check = free_port()
-        self.node = NodeProcess(
-            directory, redis_url=redis.url, gateways__check__port=str(check), deployment=f"t{secrets.token_hex(8)}",
-            log_level="debug",
-        ).start(ready=False)  # fmt: skip
-        self.origin = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Origin)
-        self.origin.seen = []  # type: ignore[attr-defined]
-        self.origin.daemon_threads = True
-        threading.Thread(target=self.origin.serve_forever, daemon=True).start()
-        self.port = free_port()
+        super().__init__(directory, redis, gateways__check__port=str(check))
         ports = {8081: check, 8080: self.node.port, 8000: self.origin.server_port, 8888: self.port}
         text = (DEPLOY / "blocker.conf").read_text("utf-8")
         text = re.sub(r"127\.0\.0\.1:(\d+)", lambda found: f"127.0.0.1:{ports[int(found[1])]}", text)
@@ -83,55 +47,6 @@ class Nginx:
             ["nginx", "-p", str(directory), "-c", str(directory / "nginx.conf")], stderr=subprocess.DEVNULL
         )
         until(self._listens)
-
-    def _listens(self) -> bool:
-        try:
-            self.ask("harmless.example", "/")
-        except OSError:
-            return False
-        return True
-
-    def ask(self, host: str, path: str, method: str = "GET", **headers: str) -> tuple[int, bytes, dict[str, str]]:
-        """What a customer gets."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
-        try:
-            connection.request(method, path, b"x=1" if method == "POST" else None, {"Host": host, **headers})
-            answer = connection.getresponse()
-            return answer.status, answer.read(), {name.lower(): value for name, value in answer.getheaders()}
-        finally:
-            connection.close()
-
-    def status(self, host: str, path: str) -> int:
-        """Its status alone."""
-        return self.ask(host, path)[0]
-
-    def command(self, *words: str) -> dict[str, object]:
-        """Run a command of the project on the node's deployment."""
-        done = subprocess.run(
-            [*program(), *words, "--json"],
-            env=self.node.environment, cwd=self.directory, capture_output=True, check=True,
-        )  # fmt: skip
-        told: dict[str, object] = json.loads(done.stdout.splitlines()[-1])
-        return told
-
-    def push(self, *lines: str) -> None:
-        """Make these lines the list."""
-        (self.directory / "list.txt").write_text("".join(f"{line}\n" for line in lines), "utf-8")
-        assert self.command("lists", "push", "police", "list.txt", "--publish")["status"] == "published"
-
-    def seen(self) -> list[dict[str, str]]:
-        """Headers of all requests that the origin got."""
-        found: list[dict[str, str]] = self.origin.seen  # type: ignore[attr-defined]
-        return found
-
-    def close(self) -> None:
-        """End everything."""
-        self.process.terminate()
-        self.process.wait(30)
-        self.origin.shutdown()
-        self.origin.server_close()
-        if self.node.process is not None and self.node.process.poll() is None:
-            self.node.kill()
 
 
 @pytest.fixture(scope="module")
@@ -187,7 +102,7 @@ def test_the_origin_sees_who_asks_and_blocker_does_not(nginx: Nginx) -> None:
     assert nginx.ask("harmless.example", f"/{MARK}", **marks)[0] == 200, "a client cannot choose what is decided"
     assert nginx.ask(f"{MARK}.listed.example", "/%zz%00", **marks)[0] in (200, 400)
     passed = nginx.seen()[-1]
-    assert passed["X-Forwarded-For"].endswith("127.0.0.1")
+    assert passed["x-forwarded-for"].endswith("127.0.0.1")
     nginx.node.stop()
     kept = [nginx.node.log().encode()]
     kept += [path.read_bytes() for path in (nginx.directory / "var").rglob("*") if path.is_file()]

@@ -13,8 +13,9 @@ import pytest
 from blocker.errors import ServeError
 from blocker.gateways.canaries import NoAnswer
 from blocker.gateways.check import CheckProbe, check_listener
+from blocker.gateways.spoe import SpoeProbe, spoe_listener
 from blocker.rules import Verdict
-from blocker.settings import CheckSettings
+from blocker.settings import CheckSettings, SpoeSettings
 from tests.gateways.test_http_codec import BLOCKED, PAGES, Desk, nginx, seen
 from tests.ingest.checks import until
 
@@ -231,3 +232,23 @@ async def test_canaries_ask_through_the_socket() -> None:
     async with running(Desk(ready=False)) as listener:
         with pytest.raises(NoAnswer):
             await CheckProbe(listener).ask(BLOCKED, "default")
+
+
+async def test_canaries_ask_the_spoe_gateway_too() -> None:
+    for desk, verdict in ((Desk(), Verdict.BLOCK), (Desk(ready=False), None)):
+        listener = spoe_listener(desk.engine, SpoeSettings(port=0, drain_seconds=0.1))
+        probe = SpoeProbe(listener)
+        with pytest.raises(NoAnswer):
+            await probe.ask(BLOCKED, "default")
+        await listener.start()
+        try:
+            if verdict is None:
+                with pytest.raises(NoAnswer):
+                    await probe.ask(BLOCKED, "default")
+            else:
+                assert await probe.ask(BLOCKED, "default") == (verdict, "police", None)
+                assert (await probe.ask(f"http://a.example/{'x' * 3000}", "default")).verdict is Verdict.ALLOW
+        finally:
+            await listener.stop()
+        with pytest.raises((NoAnswer, OSError)):
+            await probe.ask(BLOCKED, "default")

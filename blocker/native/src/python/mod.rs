@@ -36,5 +36,6 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<hits::HitMatrix>()?;
     module.add_class::<gate::Gate>()?;
     module.add_class::<wire::HttpSession>()?;
+    module.add_class::<wire::SpopSession>()?;
     Ok(())
 }

@@ -4,7 +4,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
 use super::gate::Gate;
-use crate::wire::{Codec, Flow, http};
+use crate::wire::{Codec, Flow, http, spop};
 
 /// A codec with its gate.
 struct Session<C> {
@@ -71,3 +71,4 @@ macro_rules! session {
 }
 
 session!(HttpSession, http::Http, http::Http::default(), "A connection of the `check` gateway.");
+session!(SpopSession, spop::Spop, spop::Spop::default(), "A connection of the `spoe` gateway.");

@@ -8,6 +8,7 @@ use crate::decide::Verdict;
 
 pub mod http;
 pub mod language;
+pub mod spop;
 
 /// What is answered to one request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,0 +1,108 @@
+"""A proxy under test: its node, an origin behind it, and what a customer sees before it."""
+
+from __future__ import annotations
+
+import http.client
+import http.server
+import json
+import secrets
+import subprocess
+import threading
+from typing import TYPE_CHECKING
+
+from tests.e2e.processes import NodeProcess, program
+from tests.redis_server import RedisServer, free_port
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+MARK = "zqmarkzq"
+
+
+class Origin(http.server.BaseHTTPRequestHandler):
+    """Answers everything, and remembers what it was asked."""
+
+    protocol_version = "HTTP/1.1"
+    seen: list[dict[str, str]]
+
+    def do_GET(self) -> None:
+        """Answer."""
+        self.server.seen.append({name.lower(): value for name, value in self.headers.items()})  # type: ignore[attr-defined]
+        status = 403 if self.path == "/forbidden" else 200
+        self.send_response(status)
+        self.send_header("Content-Length", "6")
+        self.end_headers()
+        self.wfile.write(b"origin")
+
+    do_POST = do_GET  # noqa: N815 - the library's name
+
+    def log_message(self, *_arguments: object) -> None:
+        """Nothing."""
+
+
+class Proxied:
+    """Everything around a proxy. A subclass starts `process`, listening on `port`."""
+
+    process: subprocess.Popen[bytes]
+
+    def __init__(self, directory: Path, redis: RedisServer, **settings: str) -> None:
+        self.directory = directory
+        (directory / "lists").mkdir()
+        self.node = NodeProcess(
+            directory, redis_url=redis.url, deployment=f"t{secrets.token_hex(8)}", log_level="debug", **settings
+        ).start(ready=False)  # fmt: skip
+        self.origin = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Origin)
+        self.origin.seen = []  # type: ignore[attr-defined]
+        self.origin.daemon_threads = True
+        threading.Thread(target=self.origin.serve_forever, daemon=True).start()
+        self.port = free_port()
+
+    def _listens(self) -> bool:
+        assert self.process.poll() is None, "the proxy ended"
+        try:
+            self.ask("harmless.example", "/")
+        except OSError:
+            return False
+        return True
+
+    def ask(self, host: str, path: str, method: str = "GET", **headers: str) -> tuple[int, bytes, dict[str, str]]:
+        """What a customer gets."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+        try:
+            connection.request(method, path, b"x=1" if method == "POST" else None, {"Host": host, **headers})
+            answer = connection.getresponse()
+            return answer.status, answer.read(), {name.lower(): value for name, value in answer.getheaders()}
+        finally:
+            connection.close()
+
+    def status(self, host: str, path: str) -> int:
+        """Its status alone."""
+        return self.ask(host, path)[0]
+
+    def command(self, *words: str) -> dict[str, object]:
+        """Run a command of the project on the node's deployment."""
+        done = subprocess.run(
+            [*program(), *words, "--json"],
+            env=self.node.environment, cwd=self.directory, capture_output=True, check=True,
+        )  # fmt: skip
+        told: dict[str, object] = json.loads(done.stdout.splitlines()[-1])
+        return told
+
+    def push(self, *lines: str) -> None:
+        """Make these lines the list."""
+        (self.directory / "list.txt").write_text("".join(f"{line}\n" for line in lines), "utf-8")
+        assert self.command("lists", "push", "police", "list.txt", "--publish")["status"] == "published"
+
+    def seen(self) -> list[dict[str, str]]:
+        """Headers of all requests that the origin got."""
+        found: list[dict[str, str]] = self.origin.seen  # type: ignore[attr-defined]
+        return found
+
+    def close(self) -> None:
+        """End everything."""
+        self.process.terminate()
+        self.process.wait(30)
+        self.origin.shutdown()
+        self.origin.server_close()
+        if self.node.process is not None and self.node.process.poll() is None:
+            self.node.kill()
