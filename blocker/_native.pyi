@@ -28,6 +28,7 @@ __all__ = [
     "RuleSet",
     "SpopSession",
     "Table",
+    "best_language",
     "canonical_rule",
     "canonicalize",
     "parse_rule",
@@ -40,6 +41,7 @@ MAX_URL_BYTES: Final[int]
 MAX_LISTS: Final[int]
 
 def canonicalize(url: str | bytes, /) -> str: ...
+def best_language(accepted: bytes, there: Sequence[str]) -> int: ...
 def surt(url: str | bytes, /) -> str: ...
 def canonical_rule(
     kind: str, host: str, path: str | None, query: str | None, subdomains: bool

@@ -214,7 +214,22 @@ class GuardSettings(_Frozen):
     )
 
 
-class StopPageSettings(_Frozen):
+class StopTexts(_Frozen):
+    """What the operator says on the stop page, in one language."""
+
+    reason: str = Field(
+        "", max_length=2000, description="Why. Free text; empty: that it is on a list, in each language."
+    )
+    law: str = Field("", max_length=2000, description="Under which law or agreement. Free text; empty leaves it out.")
+    complaint: str = Field("", max_length=2000, description="How to complain. Free text; empty leaves it out.")
+    help: str = Field("", max_length=2000, description="Where to get help. Free text; empty leaves it out.")
+
+
+#: Languages that the stop page has.
+Language = Literal["en", "sv", "de", "fr", "es"]
+
+
+class StopPageSettings(StopTexts):
     """What the stop page says about who blocks."""
 
     operator: str = Field("this internet provider", max_length=200, description="Who stops the access. Free text.")
@@ -224,12 +239,10 @@ class StopPageSettings(_Frozen):
         pattern=r"^https?://[!#-;=?-~]+$",
         description='Address in `Link: …; rel="blocked-by"` (RFC 7725 section 4). ASCII: a name in its xn-- form.',
     )
-    reason: str = Field(
-        "The address is on a list of pages that providers stop.", max_length=2000, description="Why. Free text."
+    languages: dict[Language, StopTexts] = Field(
+        default_factory=dict,
+        description="The texts in other languages, as in [stop_page.languages.sv] reason = …; en, sv, de, fr or es.",
     )
-    law: str = Field("", max_length=2000, description="Under which law or agreement. Free text; empty leaves it out.")
-    complaint: str = Field("", max_length=2000, description="How to complain. Free text; empty leaves it out.")
-    help: str = Field("", max_length=2000, description="Where to get help. Free text; empty leaves it out.")
 
 
 class Settings(BaseSettings):

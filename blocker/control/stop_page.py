@@ -4,19 +4,22 @@ It says that access was stopped, by whom, why, under which law, how to complain 
 about the request, because it knows nothing of it: the page is made once, at the start, and the same for everybody who
 reads the same language. No cookie, no script, nothing from elsewhere; nobody logs that it was shown.
 
-Another language is one more entry in `LANGUAGES`; the texts of the settings are the operator's own.
+Its own words are in `stop_texts.py`, the texts of the settings are the operator's, who may give them in any language of
+the page.
 """
 
 from __future__ import annotations
 
 import base64
 import hashlib
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from blocker._native import best_language
 from blocker.control.reply import Reply
+from blocker.control.stop_texts import LANGUAGES
+from blocker.settings import StopTexts
 
 if TYPE_CHECKING:
     from starlette.types import Scope
@@ -24,35 +27,6 @@ if TYPE_CHECKING:
     from blocker.settings import StopPageSettings
 
 UNAVAILABLE_FOR_LEGAL_REASONS = 451
-DEFAULT_LANGUAGE = "en"
-
-
-@dataclass(frozen=True, slots=True)
-class Texts:
-    """What the page says of itself in one language."""
-
-    title: str
-    stopped: str
-    by: str
-    why: str
-    law: str
-    complaint: str
-    help: str
-    privacy: str
-
-
-LANGUAGES = {
-    "en": Texts(
-        title="This page is blocked",
-        stopped="Access to the page you asked for was stopped.",
-        by="Who stopped it",
-        why="Why",
-        law="Under which law",
-        complaint="If you think this is a mistake",
-        help="Where to get help",
-        privacy="It is not recorded that you saw this notice. It sets no cookie and loads nothing from elsewhere.",
-    ),
-}
 
 
 def page_environment() -> Environment:
@@ -87,7 +61,10 @@ class StopPage:
         template = environment.get_template("stop.html.j2")
         self._replies = {}
         for language, texts in LANGUAGES.items():
-            body = template.render(language=language, texts=texts, page=settings, style=style).encode()
+            own = settings.languages.get(language, StopTexts())
+            said = {name: getattr(own, name) or getattr(settings, name) for name in StopTexts.model_fields}
+            said["reason"] = said["reason"] or texts.reason
+            body = template.render(language=language, texts=texts, page=settings, said=said, style=style).encode()
             headers = {
                 "link": f'<{settings.operator_url}>; rel="blocked-by"',
                 "content-language": language,
@@ -106,29 +83,12 @@ class StopPage:
 
     def direct(self, scope: Scope) -> Reply:
         """Answer any method: a proxy that shows this page in place of another may keep the method of the request."""
-        for name, value in scope["headers"]:
-            if name == b"accept-language":
-                return self._replies[chosen_language(value.decode("latin-1"))]
-        return self._replies[DEFAULT_LANGUAGE]
+        # RFC 9110, section 5.3: lines of one name are one list.
+        accepted = b",".join(value for name, value in scope["headers"] if name == b"accept-language")
+        return self._replies[chosen_language(accepted)]
 
 
-def chosen_language(accepted: str) -> str:
+def chosen_language(accepted: bytes) -> str:
     """The best language of an Accept-Language header (RFC 9110, section 12.5.4) that the page has, by first subtag."""
-    best, best_weight = DEFAULT_LANGUAGE, 0.0
-    for part in accepted.split(","):
-        tag, _, parameter = part.partition(";")
-        language = tag.strip().lower().partition("-")[0]
-        weight = _weight(parameter)
-        if language in LANGUAGES and weight > best_weight:
-            best, best_weight = language, weight
-    return best
-
-
-def _weight(parameter: str) -> float:
-    name, _, value = parameter.partition("=")
-    if name.strip().lower() != "q":
-        return 1.0
-    try:
-        return float(value)
-    except ValueError:
-        return 0.0
+    there = [*LANGUAGES]
+    return there[best_language(accepted, there)]

@@ -2,18 +2,19 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import html
 import re
 from html.parser import HTMLParser
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
-from blocker.control import stop_page
-from blocker.control.stop_page import StopPage, Texts, chosen_language
-from blocker.settings import StopPageSettings
+import pytest
+
+from blocker.control.stop_page import StopPage, chosen_language
+from blocker.control.stop_texts import LANGUAGES, Texts
+from blocker.settings import Language, StopPageSettings, StopTexts
 from tests.control.support import raw
 
 if TYPE_CHECKING:
-    import pytest
-
     from tests.control.conftest import ControlNode
 
 VOID = {"meta", "link", "br", "img", "input", "hr"}
@@ -22,7 +23,7 @@ VOID = {"meta", "link", "br", "img", "input", "hr"}
 class Page(HTMLParser):
     """A page's tags, attributes and texts; complains about tags that do not close in order."""
 
-    def __init__(self, html: str) -> None:
+    def __init__(self, text: str) -> None:
         super().__init__()
         self.tags: list[str] = []
         self.attributes: list[tuple[str, str, str | None]] = []
@@ -103,18 +104,43 @@ def test_empty_texts_leave_their_heading_out() -> None:
     assert b"Where to get help" not in reply.body
 
 
-def test_languages_are_chosen_by_the_client(monkeypatch: pytest.MonkeyPatch) -> None:
-    other = Texts("Gesperrt", *[f"t{number}" for number in range(7)])
-    monkeypatch.setitem(stop_page.LANGUAGES, "de", other)
+def test_languages_are_chosen_by_the_client() -> None:
     page = StopPage(StopPageSettings())
-    reply = page.direct({"headers": [(b"accept-language", b"fr, de-AT;q=0.7, en;q=0.3")]})
+    reply = page.direct({"headers": [(b"accept-language", b"it, de-AT;q=0.7, en;q=0.3")]})
     assert (b"content-language", b"de") in reply.headers
     assert b'<html lang="de">' in reply.body
+    split = page.direct({"headers": [(b"accept-language", b"it"), (b"accept-language", b"fr;q=0.2")]})
+    assert (b"content-language", b"fr") in split.headers
     for accepted, language in (
-        ("", "en"), ("fr", "en"), ("DE", "de"), ("en, de;q=0.9", "en"), ("de;q=0, en;q=0.1", "en"), ("*", "en"),
-        ("de;q=x", "en"), ("de ; q=0.5", "de"), (";,;", "en"), ("de;q=nan", "en"),
+        ("", "en"), ("it", "en"), ("DE", "de"), ("en, de;q=0.9", "en"), ("de;q=0, en;q=0.1", "en"), ("*", "en"),
+        ("de;q=x", "en"), ("de ; q=0.5", "de"), (";,;", "en"), ("de;q=nan", "en"), ("de;q=inf", "en"),
+        ("sv;x=1;q=0.1, es;q=0.2", "es"), ("fr;q=2, sv;q=0.5", "sv"), ("fr-CA", "fr"), ("sv;q=0.999, es;q=1.000", "es"),
     ):  # fmt: skip
-        assert chosen_language(accepted) == language, accepted
+        assert chosen_language(accepted.encode()) == language, accepted
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_every_language_says_everything_in_its_own_words(language: str) -> None:
+    texts = StopTexts(reason="own reason", law="own law", complaint="own complaint", help="own help")
+    settings = StopPageSettings(operator="Provider", law="general law")
+    for said, expected in ((settings, "general law"), (_with(settings, language, texts), "own law")):
+        page = StopPage(said).direct({"headers": [(b"accept-language", language.encode())]}).body.decode()
+        assert expected in page
+        assert LANGUAGES[language].privacy in html.unescape(page)
+    assert "own help" in page
+    assert "general law" not in page
+    others = [getattr(LANGUAGES[language], name) for name in Texts.__slots__]
+    assert all(others)
+    english = [getattr(LANGUAGES["en"], name) for name in Texts.__slots__]
+    assert language == "en" or not set(others) & set(english), "nothing is left in English"
+
+
+def _with(settings: StopPageSettings, language: str, texts: StopTexts) -> StopPageSettings:
+    return settings.model_copy(update={"languages": {language: texts}})
+
+
+def test_the_languages_of_the_settings_are_those_of_the_page() -> None:
+    assert get_args(Language) == tuple(LANGUAGES)
 
 
 async def test_the_documentation_needs_nothing_from_elsewhere(node: ControlNode) -> None:

@@ -10,6 +10,7 @@ use pyo3::types::{PyBytes, PyString};
 use super::errors;
 use crate::canonical::Canonical;
 use crate::decide;
+use crate::wire::language;
 
 thread_local! {
     static URL: RefCell<Canonical> = RefCell::default();
@@ -82,4 +83,10 @@ pub fn canonicalize(url: &Bound<'_, PyAny>) -> PyResult<String> {
 #[pyo3(signature = (url, /))]
 pub fn surt(url: &Bound<'_, PyAny>) -> PyResult<String> {
     with_canonical(url, decide::surt_of)
+}
+
+/// The number of the best of the languages that are there, for an `Accept-Language` value; 0 where none is asked for.
+#[pyfunction]
+pub fn best_language(accepted: &[u8], there: Vec<String>) -> usize {
+    language::best(accepted, &there.iter().map(String::as_str))
 }
