@@ -39,14 +39,9 @@ Name = Annotated[str, Field(pattern=NAME_PATTERN)]
 Port = Annotated[int, Field(ge=0, le=65535)]
 
 _REDIS_SCHEMES = (
-    "redis://",
-    "rediss://",
-    "unix://",
-    "redis+sentinel://",
-    "rediss+sentinel://",
-    "redis+cluster://",
+    "redis://", "rediss://", "unix://", "redis+sentinel://", "rediss+sentinel://", "redis+cluster://",
     "rediss+cluster://",
-)
+)  # fmt: skip
 
 
 class Role(StrEnum):
@@ -77,9 +72,7 @@ class HttpSettings(_Frozen):
         description="Address to listen on. Default 127.0.0.1: only this machine.",
     )
     port: Port = Field(8080, description="TCP port, 0 to 65535; 0 takes a free one. Default 8080.")
-    max_batch: int = Field(
-        10_000, ge=1, le=100_000, description="URLs in one POST /v1/check, 1 to 100 000. Default 10 000."
-    )
+    max_batch: int = Field(10_000, ge=1, le=100_000, description="URLs in one POST /v1/check. Default 10 000.")
     max_push_bytes: int = Field(
         2**30,
         ge=2**16,
@@ -225,8 +218,7 @@ class StopTexts(_Frozen):
     help: str = Field("", max_length=2000, description="Where to get help. Free text; empty leaves it out.")
 
 
-#: Languages that the stop page has.
-Language = Literal["en", "sv", "de", "fr", "es"]
+Language = Literal["en", "sv", "de", "fr", "es"]  # of the stop page
 
 
 class StopPageSettings(StopTexts):
@@ -240,8 +232,7 @@ class StopPageSettings(StopTexts):
         description='Address in `Link: …; rel="blocked-by"` (RFC 7725 section 4). ASCII: a name in its xn-- form.',
     )
     languages: dict[Language, StopTexts] = Field(
-        default_factory=dict,
-        description="The texts in other languages, as in [stop_page.languages.sv] reason = …; en, sv, de, fr or es.",
+        default_factory=dict, description="The texts by language, as in [stop_page.languages.sv]: en, sv, de, fr or es."
     )
 
 

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from blocker.settings import Language
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +37,7 @@ class Texts:
 
 
 # The first one is for everybody who asks for no language that is here.
-LANGUAGES = {
+LANGUAGES: dict[Language, Texts] = {
     "en": Texts(
         title="This page is blocked",
         stopped="Access to the page you asked for was stopped.",

@@ -29,7 +29,7 @@ class Page(HTMLParser):
         self.attributes: list[tuple[str, str, str | None]] = []
         self.text = ""
         self._open: list[str] = []
-        self.feed(html)
+        self.feed(text)
         self.close()
         assert self._open == []
 
