@@ -61,7 +61,7 @@ class StopPage:
         template = environment.get_template("stop.html.j2")
         self._replies = {}
         for language, texts in LANGUAGES.items():
-            own = settings.languages.get(language, StopTexts())
+            own = next((own for name, own in settings.languages.items() if name == language), StopTexts())
             said = {name: getattr(own, name) or getattr(settings, name) for name in StopTexts.model_fields}
             said["reason"] = said["reason"] or texts.reason
             body = template.render(language=language, texts=texts, page=settings, said=said, style=style).encode()

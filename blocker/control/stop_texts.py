@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from blocker.settings import Language
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +33,7 @@ class Texts:
 
 
 # The first one is for everybody who asks for no language that is here.
-LANGUAGES: dict[Language, Texts] = {
+LANGUAGES = {
     "en": Texts(
         title="This page is blocked",
         stopped="Access to the page you asked for was stopped.",
