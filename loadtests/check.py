@@ -30,7 +30,7 @@ from blocker.gateways.check import check_listener
 from blocker.gateways.engine import VerdictEngine
 from blocker.hits.counters import HitCounter
 from blocker.matcher import ListMetadata, Matcher
-from blocker.settings import CheckSettings
+from blocker.sections import CheckSettings
 
 RULES = 1_000_000
 SECONDS = 4

@@ -10,7 +10,8 @@ import pytest
 from blocker import settings as settings_module
 from blocker.errors import SettingsError
 from blocker.rules import Verdict
-from blocker.settings import Mode, Role, Settings, load
+from blocker.sections import Mode, Role
+from blocker.settings import Settings, load
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -30,7 +30,7 @@ from blocker.hits.counters import HitCounter
 from blocker.hits.exporter import Exporter
 from blocker.ingest.worker import IngestWorker
 from blocker.matcher import DEFAULT_POLICY
-from blocker.settings import Role
+from blocker.sections import Role
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

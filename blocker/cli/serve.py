@@ -12,7 +12,7 @@ import typer
 from blocker import log
 from blocker.cli.context import Context, of
 from blocker.cli.node import Node
-from blocker.settings import Role
+from blocker.sections import Role
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

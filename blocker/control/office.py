@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from blocker.control.auth import Principal
     from blocker.matcher import Policy
-    from blocker.settings import GuardSettings
+    from blocker.sections import GuardSettings
     from blocker.store.redis import Store
     from blocker.store.sealing import Keyring
 

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from blocker.rules import Kind, Verdict
-from blocker.settings import Mode
+from blocker.sections import Mode
 
 
 class _Answer(BaseModel):

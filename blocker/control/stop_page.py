@@ -19,12 +19,12 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from blocker._native import best_language
 from blocker.control.reply import Reply
 from blocker.control.stop_texts import LANGUAGES
-from blocker.settings import StopTexts
+from blocker.sections import StopTexts
 
 if TYPE_CHECKING:
     from starlette.types import Scope
 
-    from blocker.settings import StopPageSettings
+    from blocker.sections import StopPageSettings
 
 UNAVAILABLE_FOR_LEGAL_REASONS = 451
 

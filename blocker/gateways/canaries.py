@@ -31,7 +31,7 @@ from blocker.errors import ServeError
 from blocker.log import describe
 from blocker.matcher import table_lists
 from blocker.rules import Verdict
-from blocker.settings import Mode
+from blocker.sections import Mode
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from blocker.gateways.engine import StopPageBytes, VerdictEngine
-    from blocker.settings import CheckSettings
+    from blocker.sections import CheckSettings
 
 NAME = "check"
 # More than any answer to a probe.

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from blocker.settings import StreamSettings
+    from blocker.sections import StreamSettings
 
 # How often limits of time are looked at, in seconds.
 SWEEP_SECONDS = 0.5

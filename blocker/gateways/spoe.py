@@ -16,7 +16,7 @@ from blocker.sockets import reachable
 
 if TYPE_CHECKING:
     from blocker.gateways.engine import VerdictEngine
-    from blocker.settings import SpoeSettings
+    from blocker.sections import SpoeSettings
 
 NAME = "spoe"
 # HAProxy's own.

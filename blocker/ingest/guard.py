@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     from blocker.ingest.plan import PublishOptions
     from blocker.ingest.source import Source
-    from blocker.settings import GuardSettings
+    from blocker.sections import GuardSettings
 
 USUAL = GuardLimits()
 # Rules looked at between two chances for other threads: a third of a millisecond.

@@ -41,7 +41,7 @@ from blocker.ingest.formats._format import Bare, Column, Delimiter, DomainKind, 
 from blocker.ingest.formats._unpack import Compression  # noqa: TC001 - pydantic
 from blocker.ingest.limits import GuardLimits, SourceGuards
 from blocker.ingest.verify import Verification
-from blocker.settings import CanaryUrl, Mode, Name
+from blocker.sections import CanaryUrl, Mode, Name
 
 # One bit of the 64-bit mask in a node for each list; settings.PolicySettings has the same limit.
 MAX_SOURCES = 64

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
     from blocker.ingest.guard import Finding
     from blocker.ingest.source import Source
-    from blocker.settings import GuardSettings
+    from blocker.sections import GuardSettings
     from blocker.store.manifest import ListMode, Manifest
     from blocker.store.redis import Store
     from blocker.store.sealing import Keyring

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from blocker.settings import GuardSettings
+    from blocker.sections import GuardSettings
     from blocker.store.redis import Store
     from blocker.store.sealing import Keyring
 

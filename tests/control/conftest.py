@@ -19,7 +19,8 @@ from blocker.control.server import ControlServer
 from blocker.gateways.engine import VerdictEngine
 from blocker.hits.counters import HitCounter
 from blocker.hits.exporter import Exporter
-from blocker.settings import HttpSettings, Settings, StopPageSettings
+from blocker.sections import HttpSettings, StopPageSettings
+from blocker.settings import Settings
 from tests.hits.support import Clock, Followed, MemoryStore
 
 if TYPE_CHECKING:

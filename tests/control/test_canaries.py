@@ -11,7 +11,8 @@ from blocker import Matcher, Policy
 from blocker.control.canary_probe import HttpProbe
 from blocker.gateways.canaries import Answer, Canaries, Reason
 from blocker.rules import Verdict
-from blocker.settings import CanarySettings, PolicySettings, Settings
+from blocker.sections import CanarySettings, PolicySettings
+from blocker.settings import Settings
 
 if TYPE_CHECKING:
     import io

@@ -15,7 +15,7 @@ from blocker.gateways.canaries import NoAnswer
 from blocker.gateways.check import CheckProbe, check_listener
 from blocker.gateways.spoe import SpoeProbe, spoe_listener
 from blocker.rules import Verdict
-from blocker.settings import CheckSettings, SpoeSettings
+from blocker.sections import CheckSettings, SpoeSettings
 from tests.gateways.test_http_codec import BLOCKED, PAGES, Desk, nginx, seen
 from tests.ingest.checks import until
 

@@ -17,7 +17,7 @@ from blocker.ingest.never_block import NeverBlock, is_public_suffix, read_popula
 from blocker.ingest.plan import PublishOptions
 from blocker.matcher import Matcher
 from blocker.rules import Verdict
-from blocker.settings import GuardSettings
+from blocker.sections import GuardSettings
 from tests.ingest.checks import pages, rules_of
 
 if TYPE_CHECKING:

@@ -22,7 +22,7 @@ from blocker.ingest.formats._unpack import Compression
 from blocker.ingest.plan import PublishOptions
 from blocker.ingest.publish import head_manifest
 from blocker.ingest.reading import HowToRead, ListReader
-from blocker.settings import NAME_PATTERN
+from blocker.sections import NAME_PATTERN
 from blocker.store.draft import Draft
 
 # Pushes that are read at once on one node: each holds the rules of a whole list.

@@ -8,7 +8,7 @@ from blocker.control.schema import ListsAnswer, ListState, example
 from blocker.gateways.engine import Follower, VerdictEngine
 from blocker.hits.exporter import age_seconds
 from blocker.matcher import table_lists
-from blocker.settings import Mode
+from blocker.sections import Mode
 
 _EXAMPLE = {
     "name": "example-list",

@@ -1,0 +1,212 @@
+"""The sections of the configuration, each a frozen model; `blocker/settings.py` puts them together.
+
+Each field's description gives default, unit and range.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path  # noqa: TC003 - pydantic reads it at run time
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, IPvAnyNetwork
+
+from blocker._native import canonicalize
+from blocker.errors import InvalidURL
+from blocker.rules import Verdict
+
+NAME_PATTERN = r"^[a-z0-9][a-z0-9_-]{0,62}$"
+Name = Annotated[str, Field(pattern=NAME_PATTERN)]
+Port = Annotated[int, Field(ge=0, le=65535)]
+
+
+class Role(StrEnum):
+    """A part of a node that can be switched on by itself."""
+
+    INGEST = "ingest"  # pulls the sources and publishes
+    CONTROL = "control"  # HTTP control plane; it needs and starts the follower
+
+
+class Mode(StrEnum):
+    """What a list does in a policy."""
+
+    ENFORCE = "enforce"  # blocks or excepts
+    SHADOW = "shadow"  # decided and counted, never blocks
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class HttpSettings(_Frozen):
+    """Where the control plane listens."""
+
+    host: str = Field(
+        "127.0.0.1",
+        min_length=1,
+        max_length=255,
+        description="Address to listen on. Default 127.0.0.1: only this machine.",
+    )
+    port: Port = Field(8080, description="TCP port, 0 to 65535; 0 takes a free one. Default 8080.")
+    max_batch: int = Field(10_000, ge=1, le=100_000, description="URLs in one POST /v1/check. Default 10 000.")
+    max_push_bytes: int = Field(
+        2**30,
+        ge=2**16,
+        le=2**40,
+        description="Largest pushed list in bytes, packed or not. Default 1 GiB.",
+    )
+    max_body_bytes: int = Field(
+        16 * 2**20,
+        ge=2**16,
+        le=2**30,
+        description="Largest request body in bytes, 64 KiB to 1 GiB. Default 16 MiB; larger is answered 413.",
+    )
+
+
+class HitSettings(_Frozen):
+    """How hits are kept and released."""
+
+    bin: int = Field(8, ge=1, le=1000, description="Released cells are rounded up to a multiple of this. Default 8.")
+    flush_seconds: float = Field(
+        1.0, gt=0, le=1.0, description="Seconds between flushes to the store, at most 1. Default 1: what a kill loses."
+    )
+
+
+class PolicySettings(_Frozen):
+    """A named choice of lists for one customer or listener."""
+
+    lists: dict[Name, Mode | None] = Field(
+        default_factory=dict,
+        description="List name to mode (enforce, shadow; left out: the list's own). Order decides which list is named "
+        "when several block equally. Empty: every list in its own mode. At most 64.",
+    )
+    on_invalid: Literal[Verdict.ALLOW, Verdict.BLOCK] = Field(
+        Verdict.ALLOW, description="Verdict for a text that is no URL: allow or block. Default allow."
+    )
+
+
+def _is_url(value: str) -> str:
+    try:
+        canonicalize(value)
+    except InvalidURL as error:
+        raise ValueError(str(error)) from None
+    return value
+
+
+#: A page that a list carries for testing. 2048: what every proxy passes on.
+CanaryUrl = Annotated[str, Field(max_length=2048), AfterValidator(_is_url)]
+
+
+class StreamSettings(_Frozen):
+    """Where a gateway of a stream protocol listens, and what it bears with from a peer."""
+
+    enabled: bool = Field(True, description="Whether this gateway listens. Default true.")
+    host: str = Field("127.0.0.1", min_length=1, max_length=255, description="Address to listen on. Default 127.0.0.1.")
+    port: Port = Field(0, description="TCP port; 0 takes a free one.")
+    unix: Path | None = Field(None, description="Unix socket to listen on as well. Default none.")
+    unix_mode: int = Field(0o660, ge=0, le=0o777, description="Mode of the unix socket. Default 0o660.")
+    policy: Name = Field("default", description="Policy that it decides by. Default `default`.")
+    max_connections: int = Field(
+        1024, ge=1, le=100_000, description="Connections at once; one more is closed at once. Default 1024."
+    )
+    request_seconds: float = Field(
+        10.0, gt=0, le=3600, description="Time for a request to arrive whole, and for an answer to be read. Default 10."
+    )
+    idle_seconds: float = Field(
+        75.0, gt=0, le=86_400, description="Time after which a silent connection is closed. Default 75: over nginx' 60."
+    )
+    drain_seconds: float = Field(
+        2.0, ge=0, le=300, description="Time that lasting connections get at a stop to ask once more. Default 2."
+    )
+
+
+class CheckSettings(StreamSettings):
+    """HTTP sub-requests of nginx, Envoy, Traefik and Caddy."""
+
+    port: Port = Field(8081, description="TCP port, 0 to 65535; 0 takes a free one. Default 8081.")
+
+
+class SpoeSettings(StreamSettings):
+    """HAProxy's Stream Processing Offload Engine."""
+
+    port: Port = Field(12345, description="TCP port, 0 to 65535; 0 takes a free one. Default 12345.")
+
+
+class GatewaySettings(_Frozen):
+    """What proxies ask."""
+
+    check: CheckSettings = Field(default_factory=CheckSettings)
+    spoe: SpoeSettings = Field(default_factory=SpoeSettings)
+
+
+class CanarySettings(_Frozen):
+    """Pages that a list carries for testing; `blocker/gateways/canaries.py` says what is looked at."""
+
+    blocked: tuple[CanaryUrl, ...] = Field(
+        min_length=1,
+        max_length=8,
+        repr=False,
+        description="1 to 8 addresses that the list must block. One with a path tests a rule for that path: what is "
+        "beside it must stay reachable. One without tests a rule for the whole host.",
+    )
+
+
+class GuardSettings(_Frozen):
+    """What is still usual for a list, and what none may block as a whole; see blocker/ingest/guard.py."""
+
+    max_growth: float = Field(
+        1.0, ge=0, description="New share of a list's rules above which it waits for approval. Default 1: doubling."
+    )
+    max_shrink: float = Field(
+        0.3, ge=0, le=1, description="Lost share of a list's rules above which it waits for approval. Default 0.3."
+    )
+    floor: int = Field(
+        1000, ge=0, description="Changes of at most so many rules never wait for their number. Default 1000."
+    )
+    max_first: int = Field(
+        5_000_000, ge=0, description="Rules above which a first version waits for approval. Default 5 000 000."
+    )
+    whole_host_paths: int = Field(
+        10, ge=1, description="Listed pages on a host from which a rule for all of it waits for approval. Default 10."
+    )
+    popular_domains: Path | None = Field(
+        None, description="File of popular domains, a name a line or rank,name; none may be blocked as a whole."
+    )
+    popular_top: int = Field(
+        0, ge=0, description="So many names from the beginning of popular_domains; 0 is all. Default 0."
+    )
+    own_names: tuple[str, ...] = Field(
+        (), description="The operator's own domains; no rule may block one, one under it or one above it as a whole."
+    )
+    own_networks: tuple[IPvAnyNetwork, ...] = Field(
+        (), description="The operator's own networks (CIDR); no rule may block an address in them as a whole."
+    )
+
+
+class StopTexts(_Frozen):
+    """What the operator says on the stop page, in one language."""
+
+    reason: str = Field(
+        "", max_length=2000, description="Why. Free text; empty: that it is on a list, in each language."
+    )
+    law: str = Field("", max_length=2000, description="Under which law or agreement. Free text; empty leaves it out.")
+    complaint: str = Field("", max_length=2000, description="How to complain. Free text; empty leaves it out.")
+    help: str = Field("", max_length=2000, description="Where to get help. Free text; empty leaves it out.")
+
+
+Language = Literal["en", "sv", "de", "fr", "es"]  # of the stop page
+
+
+class StopPageSettings(StopTexts):
+    """What the stop page says about who blocks."""
+
+    operator: str = Field("this internet provider", max_length=200, description="Who stops the access. Free text.")
+    operator_url: str = Field(
+        "https://operator.example/",
+        max_length=500,
+        pattern=r"^https?://[!#-;=?-~]+$",
+        description='Address in `Link: …; rel="blocked-by"` (RFC 7725 section 4). ASCII: a name in its xn-- form.',
+    )
+    languages: dict[Language, StopTexts] = Field(
+        default_factory=dict, description="The texts by language, as in [stop_page.languages.sv]: en, sv, de, fr or es."
+    )
