@@ -126,6 +126,12 @@ class CheckSettings(StreamSettings):
     port: Port = Field(8081, description="TCP port, 0 to 65535; 0 takes a free one. Default 8081.")
 
 
+class IcapSettings(StreamSettings):
+    """ICAP request modification for Squid and other proxies."""
+
+    port: Port = Field(1344, description="TCP port, 0 to 65535; 0 takes a free one. Default 1344.")
+
+
 class SpoeSettings(StreamSettings):
     """HAProxy's Stream Processing Offload Engine."""
 
@@ -136,6 +142,7 @@ class GatewaySettings(_Frozen):
     """What proxies ask."""
 
     check: CheckSettings = Field(default_factory=CheckSettings)
+    icap: IcapSettings = Field(default_factory=IcapSettings)
     spoe: SpoeSettings = Field(default_factory=SpoeSettings)
 
 

@@ -24,6 +24,8 @@ from blocker.gateways.canaries import Canaries
 from blocker.gateways.check import NAME as CHECK
 from blocker.gateways.check import CheckProbe, check_listener
 from blocker.gateways.engine import VerdictEngine
+from blocker.gateways.icap import NAME as ICAP
+from blocker.gateways.icap import IcapProbe, icap_listener
 from blocker.gateways.spoe import NAME as SPOE
 from blocker.gateways.spoe import SpoeProbe, spoe_listener
 from blocker.hits.counters import HitCounter
@@ -82,16 +84,18 @@ class Node:
         )
         self.listeners: list[Listener] = []
         gateways = self._settings.gateways
+        pages = StopPage(self._settings.stop_page).as_bytes()
         if gateways.check.enabled:
-            pages = StopPage(self._settings.stop_page).as_bytes()
             self.listeners.append(check_listener(engine, gateways.check, pages))
+        if gateways.icap.enabled:
+            self.listeners.append(icap_listener(engine, gateways.icap, pages))
         if gateways.spoe.enabled:
             self.listeners.append(spoe_listener(engine, gateways.spoe))
         self.follower.on_swap(engine.swapped)
         app = create_app(engine, self.follower, self._settings, exporter, stale_after=self._stale_after, office=office)
         self.server = ControlServer(app, self._settings.http.host, self._settings.http.port)
         self.canaries.register(HttpProbe(self.server, sorted({DEFAULT_POLICY, *self._settings.policies})))
-        probes: dict[str, Callable[[Listener], Probe]] = {CHECK: CheckProbe, SPOE: SpoeProbe}
+        probes: dict[str, Callable[[Listener], Probe]] = {CHECK: CheckProbe, ICAP: IcapProbe, SPOE: SpoeProbe}
         for listener in self.listeners:
             self.canaries.register(probes[listener.name](listener))
 

@@ -5,16 +5,17 @@ The protocol is `blocker/native/src/wire/spop.rs`, which says what is asked and 
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING
 
 from blocker._native import SpopSession
 from blocker.gateways.canaries import Answer, NoAnswer
 from blocker.gateways.listener import Listener
+from blocker.gateways.probe import StreamProbe
 from blocker.rules import Verdict
-from blocker.sockets import reachable
 
 if TYPE_CHECKING:
+    import asyncio
+
     from blocker.gateways.engine import VerdictEngine
     from blocker.sections import SpoeSettings
 
@@ -39,33 +40,14 @@ def spoe_listener(engine: VerdictEngine, settings: SpoeSettings) -> Listener:
     return Listener(NAME, settings, lambda: SpopSession(gate), engine.tick)
 
 
-class SpoeProbe:
-    """A `blocker.gateways.canaries.Probe` that asks as HAProxy does, over a connection of its own.
+class SpoeProbe(StreamProbe):
+    """Asks as HAProxy does."""
 
-    Args:
-        listener: Asked at the first address that it is bound to.
-    """
-
-    gateway = NAME
-
-    def __init__(self, listener: Listener) -> None:
-        self._listener = listener
-        self.policies = (listener.limits.policy,)
-
-    async def ask(self, url: str, policy: str) -> Answer:
-        """See `Probe`; the time limit is the caller's."""
-        if policy not in self.policies or not self._listener.addresses:
-            raise NoAnswer("the spoe gateway does not listen")
-        host, _, port = reachable(self._listener.addresses[0]).rpartition(":")
-        reader, writer = await asyncio.open_connection(host.strip("[]"), int(port))
-        try:
-            writer.write(hello() + notify(url.encode()))
-            await _frame(reader)
-            answer = await _frame(reader)
-        except asyncio.IncompleteReadError:
-            raise NoAnswer("the spoe gateway ended the connection") from None
-        finally:
-            writer.close()
+    async def converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, url: str) -> Answer:
+        """See `StreamProbe`."""
+        writer.write(hello() + notify(url.encode()))
+        await _frame(reader)
+        answer = await _frame(reader)
         # Type, flags, ids of one byte, then one action for each variable.
         found = {}
         rest = answer[7:]

@@ -45,6 +45,7 @@ def environment(directory: Path, **settings: str) -> dict[str, str]:
         "lists_dir": str(directory / "lists"),
         "node": NODE,
         "gateways__check__port": "0",
+        "gateways__icap__port": "0",
         "gateways__spoe__port": "0",
         **settings,
     }

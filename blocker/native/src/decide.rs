@@ -31,6 +31,17 @@ pub enum Verdict {
     Block,
 }
 
+impl Verdict {
+    /// As it is written everywhere.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Allow => "allow",
+            Self::Inspect => "inspect",
+            Self::Block => "block",
+        }
+    }
+}
+
 /// One matching rule, or several of one specificity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Match {

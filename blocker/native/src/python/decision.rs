@@ -99,15 +99,7 @@ impl Decision {
 
     fn __repr__(&self) -> String {
         let list = self.list().map_or_else(|| "None".to_owned(), |list| format!("'{list}'"));
-        format!("Decision(verdict='{}', list={list})", verdict_name(self.verdict))
-    }
-}
-
-pub const fn verdict_name(verdict: Verdict) -> &'static str {
-    match verdict {
-        Verdict::Allow => "allow",
-        Verdict::Inspect => "inspect",
-        Verdict::Block => "block",
+        format!("Decision(verdict='{}', list={list})", self.verdict.name())
     }
 }
 
@@ -116,7 +108,7 @@ fn verdict(py: Python<'_>, verdict: Verdict) -> PyResult<Bound<'_, PyAny>> {
     static MEMBERS: PyOnceLock<[Py<PyAny>; 3]> = PyOnceLock::new();
     let members = MEMBERS.get_or_try_init(py, || {
         let class = py.import("blocker.rules")?.getattr("Verdict")?;
-        let member = |verdict| PyResult::Ok(class.call1((verdict_name(verdict),))?.unbind());
+        let member = |verdict: Verdict| PyResult::Ok(class.call1((verdict.name(),))?.unbind());
         PyResult::Ok([member(Verdict::Allow)?, member(Verdict::Inspect)?, member(Verdict::Block)?])
     })?;
     Ok(members[verdict as usize].bind(py).clone())

@@ -9,7 +9,7 @@ use pyo3::exceptions::{PyKeyError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList, PyString, PyTuple};
 
-use super::decision::{Context, Decision, kind, verdict_name};
+use super::decision::{Context, Decision, kind};
 use super::errors;
 use super::lists::{NodeRun, lookup_key};
 use super::text::bytes_of;
@@ -314,7 +314,7 @@ impl Matcher {
         explanation.set_item("canonical", walker.url().text())?;
         explanation.set_item("surt", surt_of(walker.url()))?;
         explanation.set_item("steps", steps.into_python(py, &self.core, policy)?)?;
-        explanation.set_item("verdict", verdict_name(outcome.verdict()))?;
+        explanation.set_item("verdict", outcome.verdict().name())?;
         let winner = outcome.winner.map(|found| listed(py, &self.core, policy, &found)).transpose()?;
         explanation.set_item("winner", winner.and_then(|rows| rows.into_iter().next()))?;
         Ok(explanation)

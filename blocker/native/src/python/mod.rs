@@ -37,6 +37,8 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<hits::HitMatrix>()?;
     module.add_class::<gate::Gate>()?;
     module.add_class::<wire::HttpSession>()?;
+    module.add_class::<wire::IcapSession>()?;
     module.add_class::<wire::SpopSession>()?;
+    module.add_class::<wire::SquidSession>()?;
     Ok(())
 }

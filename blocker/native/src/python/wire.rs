@@ -1,10 +1,12 @@
 //! One connection of a gateway for Python: bytes in, bytes out.
 
+use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
 use super::gate::Gate;
-use crate::wire::{Codec, Flow, http, spop};
+use crate::decide::Verdict;
+use crate::wire::{Codec, Flow, http, icap, spop, squid};
 
 /// A codec with its gate.
 struct Session<C> {
@@ -33,7 +35,7 @@ impl<C: Codec> Session<C> {
 }
 
 macro_rules! session {
-    ($name:ident, $codec:ty, $new:expr, $doc:literal) => {
+    ($name:ident, $codec:ty, ($($argument:ident: $type:ty),*) => $new:expr, $doc:literal) => {
         #[doc = $doc]
         #[pyclass]
         pub struct $name(Session<$codec>);
@@ -41,8 +43,8 @@ macro_rules! session {
         #[pymethods]
         impl $name {
             #[new]
-            fn new(gate: Py<Gate>) -> Self {
-                Self(Session::new($new, gate))
+            fn new(gate: Py<Gate>, $($argument: $type),*) -> PyResult<Self> {
+                Ok(Self(Session::new($new, gate)))
             }
 
             /// What is to be written after these bytes were read; nothing once it is closing.
@@ -70,5 +72,22 @@ macro_rules! session {
     };
 }
 
-session!(HttpSession, http::Http, http::Http::default(), "A connection of the `check` gateway.");
-session!(SpopSession, spop::Spop, spop::Spop::default(), "A connection of the `spoe` gateway.");
+session!(HttpSession, http::Http, () => http::Http::default(), "A connection of the `check` gateway.");
+session!(SpopSession, spop::Spop, () => spop::Spop::default(), "A connection of the `spoe` gateway.");
+session!(IcapSession, icap::Icap, (max_connections: u32) => icap::Icap::new(max_connections),
+    "A connection of the `icap` gateway; `max_connections` is what it says of itself.");
+session!(SquidSession, squid::Squid, (matches: &str, redirect: Option<String>) => squid::Squid::new(style(matches, redirect)?),
+    "A helper of Squid: an ACL that `matches` `block` or `inspect`, or a rewriter if there is an address to `redirect` to.");
+
+/// Raises `ValueError`: neither `block` nor `inspect`, or an address that would end the answer that it is written in.
+fn style(matches: &str, redirect: Option<String>) -> PyResult<squid::Style> {
+    match (matches, redirect) {
+        (_, Some(page)) if page.bytes().any(|byte| !(b'!'..=b'~').contains(&byte) || matches!(byte, b'"' | b'\\')) => {
+            Err(PyValueError::new_err("the address to redirect to is of printable ASCII without quotes"))
+        }
+        (_, Some(page)) => Ok(squid::Style::Redirects(page)),
+        ("block", None) => Ok(squid::Style::Matches(Verdict::Block)),
+        ("inspect", None) => Ok(squid::Style::Matches(Verdict::Inspect)),
+        _ => Err(PyValueError::new_err("an ACL matches block or inspect")),
+    }
+}

@@ -18,6 +18,7 @@
 
 use memchr::{memchr, memrchr};
 
+use super::held::Held;
 use super::{Answer, Codec, Decide, Flow};
 use crate::decide::Verdict;
 
@@ -32,7 +33,7 @@ const MAX_HEADERS: usize = 100;
 #[derive(Default)]
 pub struct Http {
     /// The beginning of a head that is not whole.
-    head: Vec<u8>,
+    held: Held,
     /// How much of it was searched for its end.
     searched: usize,
     /// Bytes of a body still to be skipped.
@@ -47,27 +48,14 @@ pub struct Http {
 
 impl Codec for Http {
     fn feed<D: Decide>(&mut self, input: &[u8], gate: &mut D, output: &mut Vec<u8>) -> Flow {
-        if self.head.is_empty() {
-            let (flow, left) = self.consume(input, gate, output);
-            if flow == Flow::Open {
-                self.head.extend_from_slice(left);
-            }
-            return flow;
-        }
-        let mut head = std::mem::take(&mut self.head);
-        head.extend_from_slice(input);
-        let (flow, left) = self.consume(&head, gate, output);
-        let kept = left.len();
-        head.drain(..head.len() - kept);
-        if head.is_empty() {
-            head = Vec::new();
-        }
-        self.head = head;
+        let mut held = std::mem::take(&mut self.held);
+        let flow = held.feed(input, |data| self.consume(data, gate, output));
+        self.held = held;
         flow
     }
 
     fn unfinished(&self) -> bool {
-        !self.head.is_empty() || self.body > 0
+        !self.held.is_empty() || self.body > 0
     }
 
     fn drain(&mut self) {
@@ -290,7 +278,7 @@ fn asked<'a>(
 }
 
 /// `host:port` without the port; an IPv6 address keeps its brackets.
-fn without_port(target: &[u8]) -> &[u8] {
+pub fn without_port(target: &[u8]) -> &[u8] {
     match memrchr(b':', target) {
         Some(colon) if target[colon..].iter().skip(1).all(u8::is_ascii_digit) => &target[..colon],
         _ => target,
@@ -298,7 +286,7 @@ fn without_port(target: &[u8]) -> &[u8] {
 }
 
 /// Percent-decodes a parameter once; `+` stays, since an address is not a form.
-fn unescape(text: &[u8], out: &mut Vec<u8>) {
+pub fn unescape(text: &[u8], out: &mut Vec<u8>) {
     let digit = |at: usize| text.get(at).and_then(|&byte| (byte as char).to_digit(16));
     let mut at = 0;
     while at < text.len() {
@@ -313,7 +301,7 @@ fn unescape(text: &[u8], out: &mut Vec<u8>) {
 }
 
 /// Where a head ends: after its first empty line. `searched` bytes are known to hold none.
-fn head_end(input: &[u8], searched: usize) -> Option<usize> {
+pub fn head_end(input: &[u8], searched: usize) -> Option<usize> {
     let mut at = searched.saturating_sub(2);
     while let Some(found) = memchr(b'\n', &input[at..]) {
         let line = at + found + 1;
@@ -338,11 +326,7 @@ fn start(status: &str, verdict: &str, list: &str, closes: bool, output: &mut Vec
 }
 
 fn decided(answer: Answer<'_>, style: Style, bare: bool, closes: bool, output: &mut Vec<u8>) {
-    let verdict = match answer.verdict {
-        Verdict::Allow => "allow",
-        Verdict::Inspect => "inspect",
-        Verdict::Block => "block",
-    };
+    let verdict = answer.verdict.name();
     match (style, answer.verdict) {
         (Style::Words, _) => {
             let body = format!("{verdict} {}", answer.list);

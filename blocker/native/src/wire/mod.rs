@@ -6,9 +6,14 @@
 
 use crate::decide::Verdict;
 
+pub mod chunked;
+mod held;
 pub mod http;
+pub mod icap;
+mod icap_head;
 pub mod language;
 pub mod spop;
+pub mod squid;
 
 /// What is answered to one request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

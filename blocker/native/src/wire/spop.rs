@@ -8,8 +8,8 @@
 //! `pipelining` is the only capability: fragments and `async` left HAProxy in 3.1. Who breaks the protocol gets the
 //! status that the document has for it, and is disconnected. Bounds: one frame, of at most 64 KiB, is held.
 
+use super::held::Held;
 use super::{Codec, Decide, Flow};
-use crate::decide::Verdict;
 
 /// The longest frame that is agreed upon, its length field not counted. HAProxy's own is 16 380 bytes by default.
 pub const MAX_FRAME_BYTES: usize = 64 * 1024;
@@ -66,27 +66,16 @@ impl Status {
 #[derive(Default)]
 pub struct Spop {
     /// The beginning of a frame that is not whole.
-    held: Vec<u8>,
+    held: Held,
     /// The agreed frame size, once there was a HELLO.
     agreed: Option<usize>,
 }
 
 impl Codec for Spop {
     fn feed<D: Decide>(&mut self, input: &[u8], gate: &mut D, output: &mut Vec<u8>) -> Flow {
-        if self.held.is_empty() {
-            let (flow, used) = self.consume(input, gate, output);
-            if flow == Flow::Open {
-                self.held.extend_from_slice(&input[used..]);
-            }
-            return flow;
-        }
         let mut held = std::mem::take(&mut self.held);
-        held.extend_from_slice(input);
-        let (flow, used) = self.consume(&held, gate, output);
-        held.drain(..used);
-        if !held.is_empty() {
-            self.held = held;
-        }
+        let flow = held.feed(input, |data| self.consume(data, gate, output));
+        self.held = held;
         flow
     }
 
@@ -100,27 +89,26 @@ impl Codec for Spop {
 }
 
 impl Spop {
-    /// Answers all whole frames; hands back how many bytes they were.
-    fn consume<D: Decide>(&mut self, input: &[u8], gate: &mut D, output: &mut Vec<u8>) -> (Flow, usize) {
-        let mut at = 0;
-        while let Some(length) = input.get(at..at + 4) {
+    /// Answers all whole frames; hands back what is left.
+    fn consume<'a, D: Decide>(&mut self, mut input: &'a [u8], gate: &mut D, output: &mut Vec<u8>) -> (Flow, &'a [u8]) {
+        while let Some(length) = input.get(..4) {
             let length = u32::from_be_bytes([length[0], length[1], length[2], length[3]]) as usize;
             if length > self.agreed.unwrap_or(MAX_FRAME_BYTES) {
                 disconnect(Status::TooBig, output);
-                return (Flow::Close, input.len());
+                return (Flow::Close, &[]);
             }
-            let Some(frame) = input.get(at + 4..at + 4 + length) else { break };
-            at += 4 + length;
+            let Some(frame) = input.get(4..4 + length) else { break };
+            input = &input[4 + length..];
             match self.frame(frame, gate, output) {
                 Ok(Flow::Open) => {}
-                Ok(Flow::Close) => return (Flow::Close, input.len()),
+                Ok(Flow::Close) => return (Flow::Close, &[]),
                 Err(status) => {
                     disconnect(status, output);
-                    return (Flow::Close, input.len());
+                    return (Flow::Close, &[]);
                 }
             }
         }
-        (Flow::Open, at)
+        (Flow::Open, input)
     }
 
     fn frame<D: Decide>(&mut self, frame: &[u8], gate: &mut D, output: &mut Vec<u8>) -> Result<Flow, Status> {
@@ -215,12 +203,8 @@ fn notify<D: Decide>(
     };
     write_frame(ACK, stream, number, output, |out| {
         let Some(answer) = answer else { return };
-        let verdict = match answer.verdict {
-            Verdict::Allow => "allow",
-            Verdict::Inspect => "inspect",
-            Verdict::Block => "block",
-        };
-        put_variable(b"verdict", verdict, out);
+
+        put_variable(b"verdict", answer.verdict.name(), out);
         if !answer.list.is_empty() {
             put_variable(b"list", answer.list, out);
         }

@@ -1,0 +1,149 @@
+//! What Squid asks its helpers on their standard input, a line each: `external_acl_type` and `url_rewrite_program`.
+//!
+//! `[channel] address …`: the channel's number is there if Squid was configured with `concurrency`. Fields after the address
+//! are whatever the administrator lets Squid send, `%SRC` and `%LOGIN` perhaps, and are skipped unread. An address with
+//! `://` is an URL; anything else is what is known of a host before its URLs are seen (`CONNECT`, `%ssl::>sni`), with a port
+//! or without; `-` is Squid's word for nothing, and matches nothing.
+//!
+//! | style | the ACL matches, or the address is replaced | else | no lists yet |
+//! |---|---|---|---|
+//! | ACL of what is blocked | `OK blocker_verdict=block blocker_list=…` | `ERR blocker_verdict=…` | `BH` |
+//! | ACL of hosts to look into | `OK blocker_verdict=inspect` | `ERR blocker_verdict=…` | `BH` |
+//! | rewriter | `OK status=302 url="…"` | `ERR`: unchanged | `BH` |
+//!
+//! In an ACL's line fields are URL-escaped by Squid, a rewriter's address is as it was asked for.
+//!
+//! Bounds: a line of 256 KiB; of a longer one the rest is skipped, and the answer is `BH`.
+
+use memchr::memchr;
+
+use super::held::Held;
+use super::http::{unescape, without_port};
+use super::{Answer, Codec, Decide, Flow};
+use crate::decide::Verdict;
+
+/// Longest line: an URL of 64 KiB with each byte escaped, and room for what is beside it.
+pub const MAX_LINE_BYTES: usize = 256 * 1024;
+
+/// What the helper is for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Style {
+    /// An ACL that matches what has this verdict.
+    Matches(Verdict),
+    /// A rewriter that sends clients to this address instead of a listed page.
+    Redirects(String),
+}
+
+/// One Squid.
+pub struct Squid {
+    style: Style,
+    /// The beginning of a line that is not whole.
+    held: Held,
+    /// How much of it was searched for its end.
+    searched: usize,
+    /// Whether the rest of a line is to be skipped, and its channel.
+    skipping: Option<Vec<u8>>,
+    /// The address, unescaped; kept for its memory only.
+    address: Vec<u8>,
+}
+
+impl Squid {
+    /// A helper of this style.
+    pub fn new(style: Style) -> Self {
+        Self { style, held: Held::default(), searched: 0, skipping: None, address: Vec::new() }
+    }
+
+    /// Answers all whole lines; hands back what is left.
+    fn consume<'a, D: Decide>(&mut self, mut input: &'a [u8], gate: &mut D, output: &mut Vec<u8>) -> (Flow, &'a [u8]) {
+        loop {
+            let Some(end) = memchr(b'\n', &input[self.searched..]).map(|found| self.searched + found) else {
+                if self.skipping.is_some() {
+                    return (Flow::Open, &[]);
+                }
+                if input.len() > MAX_LINE_BYTES {
+                    self.skipping = Some(channel(input).0.to_vec());
+                    self.searched = 0;
+                    return (Flow::Open, &[]);
+                }
+                self.searched = input.len();
+                return (Flow::Open, input);
+            };
+            let line = &input[..end];
+            self.searched = 0;
+            if let Some(channel) = self.skipping.take() {
+                output.extend_from_slice(&channel);
+                output.extend_from_slice(b"BH message=line-too-long\n");
+            } else if line.len() > MAX_LINE_BYTES {
+                output.extend_from_slice(channel(line).0);
+                output.extend_from_slice(b"BH message=line-too-long\n");
+            } else {
+                self.answer(line.strip_suffix(b"\r").unwrap_or(line), gate, output);
+            }
+            input = &input[end + 1..];
+        }
+    }
+
+    fn answer<D: Decide>(&mut self, line: &[u8], gate: &mut D, output: &mut Vec<u8>) {
+        let (channel, rest) = channel(line);
+        output.extend_from_slice(channel);
+        let field = &rest[..memchr(b' ', rest).unwrap_or(rest.len())];
+        let address = if matches!(self.style, Style::Matches(_)) {
+            self.address.clear();
+            unescape(field, &mut self.address);
+            &self.address
+        } else {
+            field
+        };
+        let answer = match address {
+            b"" => return output.extend_from_slice(b"BH message=no-address\n"),
+            b"-" => Some(Answer { verdict: Verdict::Allow, list: "" }),
+            _ if memchr::memmem::find(address, b"://").is_some() => gate.url(address),
+            _ => gate.host(without_port(address)),
+        };
+        let Some(Answer { verdict, list }) = answer else {
+            return output.extend_from_slice(b"BH message=no-lists-yet\n");
+        };
+        match &self.style {
+            Style::Matches(wanted) => {
+                let word: &[u8] = if verdict == *wanted { b"OK" } else { b"ERR" };
+                for part in [word, b" blocker_verdict=", verdict.name().as_bytes()] {
+                    output.extend_from_slice(part);
+                }
+                if !list.is_empty() {
+                    output.extend_from_slice(b" blocker_list=");
+                    output.extend_from_slice(list.as_bytes());
+                }
+            }
+            Style::Redirects(page) if verdict == Verdict::Block => {
+                for part in ["OK status=302 url=\"", page, "\""] {
+                    output.extend_from_slice(part.as_bytes());
+                }
+            }
+            Style::Redirects(_) => output.extend_from_slice(b"ERR"),
+        }
+        output.push(b'\n');
+    }
+}
+
+impl Codec for Squid {
+    fn feed<D: Decide>(&mut self, input: &[u8], gate: &mut D, output: &mut Vec<u8>) -> Flow {
+        let mut held = std::mem::take(&mut self.held);
+        let flow = held.feed(input, |data| self.consume(data, gate, output));
+        self.held = held;
+        flow
+    }
+
+    fn unfinished(&self) -> bool {
+        !self.held.is_empty() || self.skipping.is_some()
+    }
+
+    fn drain(&mut self) {
+        // Squid ends its helpers by closing their input.
+    }
+}
+
+/// The channel's number with its space, or nothing; and the rest of the line.
+fn channel(line: &[u8]) -> (&[u8], &[u8]) {
+    let digits = line.iter().take(20).take_while(|byte| byte.is_ascii_digit()).count();
+    if digits > 0 && line.get(digits) == Some(&b' ') { line.split_at(digits + 1) } else { (&[], line) }
+}
