@@ -141,9 +141,29 @@ class SpoeSettings(StreamSettings):
 class GatewaySettings(_Frozen):
     """What proxies ask."""
 
+    workers: int = Field(
+        0,
+        ge=0,
+        le=256,
+        description="Processes that serve the stream gateways, each with a listening socket of its own (SO_REUSEPORT) "
+        "and max_connections for itself. Default 0: the node's own process serves them.",
+    )
     check: CheckSettings = Field(default_factory=CheckSettings)
     icap: IcapSettings = Field(default_factory=IcapSettings)
     spoe: SpoeSettings = Field(default_factory=SpoeSettings)
+
+
+class CompanionSettings(_Frozen):
+    """Where workers and Squid's helpers meet the node; see `blocker/gateways/host.py`."""
+
+    unix: Path | None = Field(
+        None, description="Unix socket. Default node.sock in data_dir, where only the node's own user comes."
+    )
+    group: str | None = Field(
+        None,
+        description="Group whose members may connect too, such as proxy for Squid's helpers; who connects gets the "
+        "lookup key. Default none: the node's own user alone.",
+    )
 
 
 class CanarySettings(_Frozen):

@@ -56,10 +56,14 @@ class StopPage:
     """
 
     def __init__(self, settings: StopPageSettings) -> None:
+        self.configure(settings)
+
+    def configure(self, settings: StopPageSettings) -> None:
+        """Make the page anew, with other texts."""
         environment = page_environment()
         style = environment.get_template("style.css.j2").render().strip()
         template = environment.get_template("stop.html.j2")
-        self._replies = {}
+        replies = {}
         for language, texts in LANGUAGES.items():
             own = next((own for name, own in settings.languages.items() if name == language), StopTexts())
             said = {name: getattr(own, name) or getattr(settings, name) for name in StopTexts.model_fields}
@@ -72,7 +76,8 @@ class StopPage:
                 "content-security-policy": page_policy(style),
             }
             reply = Reply.of(UNAVAILABLE_FOR_LEGAL_REASONS, "text/html; charset=utf-8", body, headers)
-            self._replies[language] = reply
+            replies[language] = reply
+        self._replies = replies
 
     def as_bytes(self) -> list[tuple[str, str, bytes, bytes]]:
         """The page for gateways: list (empty: none in particular), language, header lines, HTML; English first."""
