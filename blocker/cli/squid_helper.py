@@ -13,8 +13,9 @@ import os
 import signal
 import stat
 import sys
+from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 import uvloop
@@ -36,7 +37,15 @@ _READ_BYTES = 256 * 1024
 # How long the first questions wait for the node to be met, in seconds, before they are answered BH.
 _FIRST_SECONDS = 2.0
 
-Matches = Literal["block", "inspect"]
+# What an ACL matches, the address to redirect to, the one to fetch instead, whether what is undecided passes.
+Style = tuple[str, str | None, str | None, bool]
+
+
+class Undecided(StrEnum):
+    """What becomes of requests while there are no lists yet."""
+
+    BLOCK = "block"
+    ALLOW = "allow"
 
 
 def squid_helper(
@@ -48,13 +57,20 @@ def squid_helper(
         str, typer.Option("--matches", help="What the ACL matches: block, or inspect (hosts to look into).")
     ] = "block",
     redirect: Annotated[
-        str | None, typer.Option("--redirect", help="Be a url_rewrite program: the address shown instead.")
+        str | None, typer.Option("--redirect", help="Be a url_rewrite program that sends clients to this address.")
     ] = None,
+    rewrite: Annotated[
+        str | None,
+        typer.Option("--rewrite", help="Be a url_rewrite program that has Squid fetch this address."),
+    ] = None,
+    undecided: Annotated[
+        Undecided, typer.Option("--undecided", help="What becomes of requests while there are no lists yet.")
+    ] = Undecided.BLOCK,
 ) -> None:
     """Answer Squid's external_acl or url_rewrite questions on standard input and output."""
     log.configure("warning")
     try:
-        helper = Helper(socket, policy, matches, redirect)
+        helper = Helper(socket, policy, (matches, redirect, rewrite, undecided is Undecided.ALLOW))
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
     with contextlib.suppress(KeyboardInterrupt):
@@ -67,21 +83,20 @@ class Helper:
     Args:
         path: The node's socket.
         policy: The policy to decide by.
-        matches: What its ACL matches: block or inspect.
-        redirect: The address that it redirects to, if it is a rewriter.
+        style: What it answers; see `SquidSession`.
 
     Raises:
         ValueError: See `SquidSession`.
     """
 
-    def __init__(self, path: Path, policy: str, matches: str, redirect: str | None) -> None:
+    def __init__(self, path: Path, policy: str, style: Style) -> None:
         self._policy = policy
-        self._style = matches, redirect
-        self._feed = SquidSession(Gate(policy, BOUNDS_NS, []), matches, redirect).feed  # nothing to decide with: BH
+        self._style = style
+        self._feed = SquidSession(Gate(policy, BOUNDS_NS, []), *style).feed  # nothing to decide with: BH
         self._gate: Gate | None = None
         self._tick: Callable[[], object] = int
         # Only one that tells apart what is blocked can be asked about canaries.
-        self._companion = Companion(path, GATEWAY if matches == "block" else INSPECTING, policy, self._decide)
+        self._companion = Companion(path, GATEWAY if style[0] == "block" else INSPECTING, policy, self._decide)
         self._ended = asyncio.Event()
         self._fault: BlockerError | None = None
 
@@ -151,7 +166,7 @@ class Helper:
         answer = SquidSession(self._gate, *self._style).feed(f"{url}\n".encode()).decode()
         word, *pairs = answer.split()
         found = dict(pair.partition("=")[::2] for pair in pairs)
-        verdict = found.get("blocker_verdict", "block" if "url" in found else "allow" if word == "ERR" else None)
+        verdict = found.get("blocker_verdict", "block" if word == "OK" else "allow" if word == "ERR" else None)
         return verdict, found.get("blocker_list")
 
 
