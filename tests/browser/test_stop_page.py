@@ -1,4 +1,4 @@
-"""The stop page in Debian's Chromium: what it loads, how it fits, and WCAG 2.2 AA as far as axe-core can tell."""
+"""The stop page, and in short `/docs`, in Debian's Chromium: what it loads, how it fits, and what axe-core finds."""
 
 from __future__ import annotations
 
@@ -104,6 +104,16 @@ def test_axe_finds_nothing(served: Served, browser: Browser, language: str, sche
                 "color-contrast", "document-title", "heading-order", "html-has-lang", "landmark-one-main", "link-name",
                 "region", "target-size", "valid-lang",
             } <= looked_at  # fmt: skip
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_the_documentation_passes_as_well(served: Served, browser: Browser, scheme: Scheme) -> None:
+    with browser.new_context(color_scheme=scheme, bypass_csp=True) as context:
+        page = context.new_page()
+        page.goto(f"http://127.0.0.1:{served.port}/docs")
+        page.set_viewport_size({"width": NARROW, "height": 800})
+        assert [rule["id"] for rule in axe(page)["violations"]] == []
+        assert page.evaluate("document.documentElement.scrollWidth") <= NARROW
 
 
 def test_axe_would_find_something(browser: Browser) -> None:
