@@ -135,6 +135,15 @@ async def test_a_page_is_found_by_its_lists_name_and_nothing_else(node: ControlN
     assert logged.getvalue() == "", "nobody logs who was shown which page"
 
 
+def test_other_settings_make_other_pages() -> None:
+    scope = {"headers": [], "query_string": b"list=police"}
+    page = StopPage(StopPageSettings.model_validate({"lists": {"police": {"reason": "before"}}}))
+    assert b"before" in page.direct(scope).body
+    page.configure(StopPageSettings.model_validate({"lists": {"quiet": {"reason": "after"}}}))
+    assert b"before" not in page.direct(scope).body
+    assert {name for name, *_ in page.as_bytes()} == {"", "quiet"}
+
+
 def test_gateways_show_the_page_of_the_list_that_blocks() -> None:
     police = {"reason": "of the police", "languages": {"de": {"reason": "der Polizei"}}}
     settings = StopPageSettings.model_validate({"reason": "general", "lists": {"police": police}})
