@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
     from blocker.cli.node import Node
+    from blocker.sections import GatewaySettings
     from blocker.settings import Settings
 
 log = structlog.get_logger(__name__)
@@ -61,10 +62,20 @@ def needing_restart(old: Settings, new: Settings) -> Iterator[str]:
         yield from (f"gateways.{name}.{field}" for field in fixed)
 
 
+def _addresses_kept(old: GatewaySettings, new: GatewaySettings) -> GatewaySettings:
+    gateways: dict[str, object] = {"workers": old.workers}
+    for name, gateway in old:
+        if name != "workers":
+            fixed = {field: getattr(gateway, field) for field in _FIXED_OF_GATEWAYS}
+            gateways[name] = getattr(new, name).model_copy(update=fixed)
+    return new.model_copy(update=gateways)
+
+
 def _use(node: Node, settings: Settings) -> None:
     old = node.context.settings
     # What cannot change is kept as it was, so that what is told of it stays true.
-    settings = settings.model_copy(update={name: getattr(old, name) for name in _FIXED})
+    kept: dict[str, object] = {name: getattr(old, name) for name in _FIXED}
+    settings = settings.model_copy(update={**kept, "gateways": _addresses_kept(old.gateways, settings.gateways)})
     node.context.settings = settings
     logging.configure(settings.log_level, settings.log_format)
     node.follower.configure(node.context.policies, settings.poll_seconds)
