@@ -83,6 +83,10 @@ impl Codec for Spop {
         !self.held.is_empty() || self.agreed.is_none()
     }
 
+    fn memory(&self) -> usize {
+        self.held.memory()
+    }
+
     fn drain(&mut self) {
         // HAProxy opens another connection where it needs one; the listener ends this one in its time.
     }

@@ -7,10 +7,11 @@
 //!
 //! | style | the ACL matches, or the address is replaced | else | no lists yet |
 //! |---|---|---|---|
-//! | ACL of what is blocked | `OK blocker_verdict=block blocker_list=…` | `ERR blocker_verdict=…` | `BH` |
-//! | ACL of hosts to look into | `OK blocker_verdict=inspect` | `ERR blocker_verdict=…` | `BH` |
+//! | ACL of what is blocked | `OK blocker_verdict_=block blocker_list_=…` | `ERR blocker_verdict_=…` | `BH` |
+//! | ACL of hosts to look into | `OK blocker_verdict_=inspect` | `ERR blocker_verdict_=…` | `BH` |
 //! | rewriter | `OK status=302 url="…"` | `ERR`: unchanged | `BH` |
 //!
+//! The keys end with `_`, which Squid leaves to helpers; of others that it does not know it complains in its log.
 //! In an ACL's line fields are URL-escaped by Squid, a rewriter's address is as it was asked for.
 //!
 //! Bounds: a line of 256 KiB; of a longer one the rest is skipped, and the answer is `BH`.
@@ -106,11 +107,11 @@ impl Squid {
         match &self.style {
             Style::Matches(wanted) => {
                 let word: &[u8] = if verdict == *wanted { b"OK" } else { b"ERR" };
-                for part in [word, b" blocker_verdict=", verdict.name().as_bytes()] {
+                for part in [word, b" blocker_verdict_=", verdict.name().as_bytes()] {
                     output.extend_from_slice(part);
                 }
                 if !list.is_empty() {
-                    output.extend_from_slice(b" blocker_list=");
+                    output.extend_from_slice(b" blocker_list_=");
                     output.extend_from_slice(list.as_bytes());
                 }
             }
@@ -135,6 +136,10 @@ impl Codec for Squid {
 
     fn unfinished(&self) -> bool {
         !self.held.is_empty() || self.skipping.is_some()
+    }
+
+    fn memory(&self) -> usize {
+        self.held.memory() + self.address.capacity() + self.skipping.as_ref().map_or(0, Vec::capacity)
     }
 
     fn drain(&mut self) {
