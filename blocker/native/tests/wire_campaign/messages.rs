@@ -157,7 +157,12 @@ pub fn icap(random: &mut Random, data: &mut Vec<u8>) {
     }
     let verb = pick(random, &["GET", "GET", "HEAD", "POST", "CONNECT"]);
     let mut head = [verb.as_bytes(), b" ", pick(random, ADDRESSES), b" HTTP/1.1\r\n"].concat();
-    lines(random, &mut head, &["Host: listed.example", "Host: b.example", "Accept-Language: sv", "Cookie: a=b:c"], 4);
+    lines(
+        random,
+        &mut head,
+        &["Host: listed.example", "Host: b.example", "Accept-Language: de, sv;q=0.7", "Cookie: a=b:c"],
+        4,
+    );
     head.extend_from_slice(b"\r\n");
     let (kind, has_body) = if random.below(2) == 0 { ("req-body", true) } else { ("null-body", false) };
     data.extend_from_slice(format!("Encapsulated: req-hdr=0, {kind}={}\r\n\r\n", head.len()).as_bytes());
