@@ -105,6 +105,8 @@ def test_each_way_of_asking(asked: bytes, answered: tuple[int, str, str]) -> Non
         (request("/forward", *FORWARD, "X-Forwarded-Host: harmless.example"), 400),
         (request("/envoy/x"), 400),
         (request("/envoy/x", "Host: a.example", "Host: b.example"), 400),
+        (nginx(BLOCKED, "host: b.example"), 400),
+        (request("listed.example:443", "Host: a.example", "Host: a.example", method="CONNECT"), 400),
         (request("/check"), 400),
         (request("/check?uri=x"), 400),
         (request("/"), 404),

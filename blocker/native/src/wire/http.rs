@@ -239,6 +239,8 @@ fn value<'a>(headers: &[httparse::Header<'a>], name: &str) -> Result<Option<&'a 
 
 /// What is asked; the address or the host is put together in `url`.
 fn asked(method: &str, target: &[u8], headers: &[httparse::Header<'_>], url: &mut Vec<u8>) -> Result<Asked, Fault> {
+    // RFC 9112, section 3.2: never twice, whether it is looked at or not.
+    let host = value(headers, "host")?;
     if method == "CONNECT" {
         url.extend_from_slice(without_port(target));
         return Ok(Asked::Host(Style::Page));
@@ -269,7 +271,7 @@ fn asked(method: &str, target: &[u8], headers: &[httparse::Header<'_>], url: &mu
         _ => {
             let rest = target.strip_prefix(b"/envoy").filter(|rest| rest.starts_with(b"/")).ok_or(NOT_FOUND)?;
             url.extend_from_slice(b"http://");
-            url.extend_from_slice(value(headers, "host")?.ok_or(BAD)?);
+            url.extend_from_slice(host.ok_or(BAD)?);
             url.extend_from_slice(rest);
             Ok(Asked::Url(Style::Page))
         }
