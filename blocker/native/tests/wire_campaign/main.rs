@@ -5,6 +5,7 @@
 //! - What comes after the end changes nothing.
 //! - The output is at most what came, and one answer for each question that has room in it, and one more.
 //! - What is kept is at most twice what came, and an answer.
+//! - Right messages in a row are answered as each would be alone: nothing of one is left for the next.
 //! - Over long input, what is kept stays under the codec's stated bound, and time is linear.
 //!
 //! `CAMPAIGN_INPUTS` and `CAMPAIGN_SEED` are those of the other campaign; a fiftieth of the inputs is tried here.
@@ -190,6 +191,36 @@ fn squid_keeps_its_promises() {
     });
 }
 
+/// Messages in a row get the answers that each gets on a connection of its own, which begins with `first`.
+fn alone<C: Codec>(random: &mut Random, first: &[u8], one: impl Fn(&mut Random, &mut Vec<u8>), new: impl Fn() -> C) {
+    let mut desk = Desk::any(random);
+    let greeting = fed(new(), &mut desk, first, || usize::MAX).output;
+    let (mut data, mut expected, mut closed) = (first.to_vec(), greeting.clone(), false);
+    for _ in 0..6 {
+        let mut message = first.to_vec();
+        one(random, &mut message);
+        data.extend_from_slice(&message[first.len()..]);
+        if !closed {
+            let own = fed(new(), &mut desk, &message, || usize::MAX);
+            expected.extend_from_slice(&own.output[greeting.len()..]);
+            closed = own.closed;
+        }
+    }
+    let row = fed(new(), &mut desk, &data, || usize::MAX);
+    assert!(row.output == expected && row.closed == closed && !row.unfinished);
+}
+
+#[test]
+fn nothing_of_a_request_is_left_for_the_next() {
+    let hello = messages::hello();
+    campaign(DIVISOR, |random| {
+        alone(random, b"", messages::http, Http::default);
+        alone(random, b"", messages::icap, || Icap::new(100));
+        alone(random, &hello, messages::spop, Spop::default);
+        alone(random, b"", messages::squid, || Squid::new(Style::Matches(Verdict::Block)));
+    });
+}
+
 /// Where a body ends, told from all of it at once; None: not in here.
 fn body_end(data: &[u8]) -> Result<Option<usize>, ()> {
     let line = |at: usize| -> Result<Option<&[u8]>, ()> {
@@ -278,6 +309,7 @@ fn endless() -> Vec<(&'static str, Vec<u8>, &'static [u8])> {
         ("icap", b"".to_vec(), b"\r\n"),
         ("icap", reqmod("Encapsulated: req-hdr=0, null-body=262144\r\n\r\nGET / HTTP/1.1\r\n"), b"Host: a\r\n"),
         ("icap", reqmod("Encapsulated: req-hdr=0, null-body=262144\r\n\r\nGET /"), b"/"),
+        ("icap", reqmod("Encapsulated: req-hdr=0, null-body=99999999\r\n\r\nGET /"), b"/"),
         ("icap", reqmod(&long_head), b"/"),
         (
             "icap",
