@@ -309,7 +309,7 @@ fn endless() -> Vec<(&'static str, Vec<u8>, &'static [u8])> {
         ("icap", b"".to_vec(), b"\r\n"),
         ("icap", reqmod("Encapsulated: req-hdr=0, null-body=262144\r\n\r\nGET / HTTP/1.1\r\n"), b"Host: a\r\n"),
         ("icap", reqmod("Encapsulated: req-hdr=0, null-body=262144\r\n\r\nGET /"), b"/"),
-        ("icap", reqmod("Encapsulated: req-hdr=0, null-body=99999999\r\n\r\nGET /"), b"/"),
+        ("icap", reqmod("Encapsulated: req-hdr=0, null-body=9999999\r\n\r\nGET /"), b"/"),
         ("icap", reqmod(&long_head), b"/"),
         (
             "icap",
