@@ -65,6 +65,9 @@ pub trait Codec {
     /// Whether a request has begun and is not answered: such a connection is cut off when it takes too long, an idle one may stay.
     fn unfinished(&self) -> bool;
 
+    /// Bytes of memory kept until the next call: never more than twice the codec's stated bound and what was read last.
+    fn memory(&self) -> usize;
+
     /// The gateway is about to end: the next answer says so where the protocol can, and is the last.
     fn drain(&mut self);
 }

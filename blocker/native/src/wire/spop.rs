@@ -83,6 +83,10 @@ impl Codec for Spop {
         !self.held.is_empty() || self.agreed.is_none()
     }
 
+    fn memory(&self) -> usize {
+        self.held.memory()
+    }
+
     fn drain(&mut self) {
         // HAProxy opens another connection where it needs one; the listener ends this one in its time.
     }
@@ -345,5 +349,21 @@ mod tests {
         }
         assert_eq!(Reader(&[0xf0]).varint(), Err(Status::Invalid));
         assert_eq!(Reader(&[0xff; 12]).varint(), Err(Status::Invalid));
+    }
+
+    #[test]
+    fn integers_over_64_bits_are_refused() {
+        let mut most = Vec::new();
+        put_varint(u64::MAX, &mut most);
+        for at in 0..most.len() {
+            let mut more = most.clone();
+            more[at] += u8::from(more[at] < 0xff);
+            assert!(more == most || Reader(&more).varint() == Err(Status::Invalid), "{more:x?}");
+        }
+        let last = most.len() - 1;
+        for high in [0x10, 0x7f] {
+            most[last] = high;
+            assert_eq!(Reader(&most).varint(), Err(Status::Invalid));
+        }
     }
 }

@@ -5,16 +5,17 @@
 //! `://` is an URL; anything else is what is known of a host before its URLs are seen (`CONNECT`, `%ssl::>sni`), with a port
 //! or without; `-` is Squid's word for nothing, and matches nothing.
 //!
-//! | style | the ACL matches, or the address is replaced | else | no lists yet |
+//! | style | the ACL matches, or the address is replaced | else | undecided: no lists yet |
 //! |---|---|---|---|
-//! | ACL of what is blocked | `OK blocker_verdict=block blocker_list=…` | `ERR blocker_verdict=…` | `BH` |
-//! | ACL of hosts to look into | `OK blocker_verdict=inspect` | `ERR blocker_verdict=…` | `BH` |
+//! | ACL of what is blocked | `OK blocker_verdict_=block blocker_list_=…` | `ERR blocker_verdict_=…` | `BH` |
+//! | ACL of hosts to look into | `OK blocker_verdict_=inspect` | `ERR blocker_verdict_=…` | `BH` |
 //! | rewriter that redirects | `OK status=302 url="…"` | `ERR`: unchanged | as if listed |
 //! | rewriter that replaces | `OK rewrite-url="…?list=…"` | `ERR`: unchanged | as if listed |
 //!
 //! What has no answer yet is `ERR` instead, so that it passes, for who wants it so. `BH` would not keep it from passing through
 //! a rewriter: Squid goes on with the address as it was.
 //!
+//! The keys end with `_`, which Squid leaves to helpers; of others that it does not know it complains in its log.
 //! In an ACL's line fields are URL-escaped by Squid, a rewriter's address is as it was asked for.
 //!
 //! Bounds: a line of 256 KiB; of a longer one the rest is skipped, and the answer is `BH`.
@@ -80,10 +81,10 @@ impl Squid {
             self.searched = 0;
             if let Some(channel) = self.skipping.take() {
                 output.extend_from_slice(&channel);
-                output.extend_from_slice(b"BH message=line-too-long\n");
+                self.undecided("line-too-long", output);
             } else if line.len() > MAX_LINE_BYTES {
                 output.extend_from_slice(channel(line).0);
-                output.extend_from_slice(b"BH message=line-too-long\n");
+                self.undecided("line-too-long", output);
             } else {
                 self.answer(line.strip_suffix(b"\r").unwrap_or(line), gate, output);
             }
@@ -103,25 +104,31 @@ impl Squid {
             field
         };
         let answer = match address {
-            b"" => return output.extend_from_slice(b"BH message=no-address\n"),
+            b"" => return self.undecided("no-address", output),
             b"-" => Some(Answer { verdict: Verdict::Allow, list: "" }),
             _ if memchr::memmem::find(address, b"://").is_some() => gate.url(address),
             _ => gate.host(without_port(address)),
         };
-        let (verdict, list) = match answer {
-            Some(answer) => (answer.verdict, answer.list),
-            None if self.open => return output.extend_from_slice(b"ERR\n"),
-            None if matches!(self.style, Style::Matches(_)) => {
-                return output.extend_from_slice(b"BH message=no-lists-yet\n");
-            }
-            None => (Verdict::Block, ""),
-        };
+        let Some(answer) = answer else { return self.undecided("no-lists-yet", output) };
+        self.put(answer, output);
+    }
+
+    /// What cannot be decided, for a reason.
+    fn undecided(&self, reason: &str, output: &mut Vec<u8>) {
+        match self.style {
+            _ if self.open => output.extend_from_slice(b"ERR\n"),
+            Style::Matches(_) => output.extend_from_slice(format!("BH message={reason}\n").as_bytes()),
+            Style::Redirects(_) | Style::Replaces(_) => self.put(Answer { verdict: Verdict::Block, list: "" }, output),
+        }
+    }
+
+    fn put(&self, Answer { verdict, list }: Answer<'_>, output: &mut Vec<u8>) {
         let mut put = |parts: &[&str]| parts.iter().for_each(|part| output.extend_from_slice(part.as_bytes()));
         match &self.style {
             Style::Matches(wanted) => {
-                put(&[if verdict == *wanted { "OK" } else { "ERR" }, " blocker_verdict=", verdict.name()]);
+                put(&[if verdict == *wanted { "OK" } else { "ERR" }, " blocker_verdict_=", verdict.name()]);
                 if !list.is_empty() {
-                    put(&[" blocker_list=", list]);
+                    put(&[" blocker_list_=", list]);
                 }
             }
             Style::Redirects(page) if verdict == Verdict::Block => put(&["OK status=302 url=\"", page, "\""]),
@@ -148,6 +155,10 @@ impl Codec for Squid {
 
     fn unfinished(&self) -> bool {
         !self.held.is_empty() || self.skipping.is_some()
+    }
+
+    fn memory(&self) -> usize {
+        self.held.memory() + self.address.capacity() + self.skipping.as_ref().map_or(0, Vec::capacity)
     }
 
     fn drain(&mut self) {
