@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import structlog
 
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from blocker.cli.context import Context
     from blocker.follower import Follower
     from blocker.gateways.canaries import Probe
-    from blocker.gateways.listener import Listener
+    from blocker.gateways.listener import Gateway
     from blocker.store.redis import Store
 
 log = structlog.get_logger(__name__)
@@ -82,7 +82,7 @@ class Node:
         office = Office(
             self._opened, context.keyring, self._settings.guards, self._settings.lists_dir, context.policies
         )
-        self.listeners: list[Listener] = []
+        self.listeners: list[Gateway] = []
         gateways = self._settings.gateways
         pages = StopPage(self._settings.stop_page).as_bytes()
         if gateways.check.enabled:
@@ -95,7 +95,13 @@ class Node:
         app = create_app(engine, self.follower, self._settings, exporter, stale_after=self._stale_after, office=office)
         self.server = ControlServer(app, self._settings.http.host, self._settings.http.port)
         self.canaries.register(HttpProbe(self.server, sorted({DEFAULT_POLICY, *self._settings.policies})))
-        probes: dict[str, Callable[[Listener], Probe]] = {CHECK: CheckProbe, ICAP: IcapProbe, SPOE: SpoeProbe}
+        # Each takes the listener of its own gateway.
+        probes: dict[str, Callable[[Any], Probe]] = {CHECK: CheckProbe, ICAP: IcapProbe, SPOE: SpoeProbe}
+        if gateways.envoy.enabled:
+            from blocker.gateways.envoy import EnvoyProbe, envoy_listener  # loads gRPC
+
+            self.listeners.append(envoy_listener(engine, gateways.envoy, pages))
+            probes["envoy"] = EnvoyProbe
         for listener in self.listeners:
             self.canaries.register(probes[listener.name](listener))
 

@@ -32,6 +32,19 @@ WRITE_HIGH_BYTES = 256 * 1024
 log = structlog.get_logger(__name__)
 
 
+class Gateway(Protocol):
+    """What a node starts and stops."""
+
+    name: str
+    addresses: list[str]
+
+    async def start(self) -> None:
+        """Bind and accept; a ServeError says why not."""
+
+    async def stop(self) -> None:
+        """Answer what is under way, and close; may be called twice."""
+
+
 class Session(Protocol):
     """One connection's codec; see `blocker/native/src/wire/mod.rs`."""
 
