@@ -250,17 +250,19 @@ async def test_more_connections_than_are_borne_are_refused() -> None:
 
 
 async def test_more_checks_than_are_borne_are_refused() -> None:
-    async with running(max_requests=2) as listener, channel(listener) as one:
-        held = [begun(one) for _ in range(2)]
-        # A connection keeps the order of what is sent, so these have arrived before it.
+    async with running(max_requests=2) as listener, channel(listener) as one, channel(listener) as two:
+        held = [begun(one)]
+        # A connection keeps the order of what is sent: what was begun has arrived before it.
+        assert await raw_check(one)(hello("host.example"))
+        held.append(begun(two))
         with pytest.raises(grpc.aio.AioRpcError) as caught:
-            await raw_check(one)(hello("host.example"))
+            await raw_check(two)(hello("host.example"))
         assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
         for call in held:
             await call.write(hello("host.example"))
             await call.done_writing()
             assert told(theirs.CheckResponse.FromString(await call)) == DENIED
-        assert await raw_check(one)(hello("host.example"))
+        assert await raw_check(two)(hello("host.example"))
 
 
 def begun(one: grpc.aio.Channel) -> Any:  # noqa: ANN401 - the call object of a library without types for it
