@@ -50,7 +50,7 @@ _BAD_REQUEST = 400
 # HeaderValueOption.HeaderAppendAction: what is said here replaces what was there.
 _OVERWRITE_IF_EXISTS_OR_ADD = 2
 # What makes a host end where its reader likes, or was never one: a proxy and an origin may not agree on it.
-_AMBIGUOUS = re.compile(rb"[\x00-\x20/?#@\\\x7f]")
+_AMBIGUOUS = re.compile(rb"[\x00-\x20/?#\\\x7f]")
 # A port is no part of what is decided for a host.
 _PORT = re.compile(rb":[0-9]*$")
 # Envoy computes these by itself.
