@@ -143,8 +143,8 @@ class EnvoySettings(_Frozen):
 
     enabled: bool = Field(
         False,
-        description="Whether this gateway listens. Default false: loading gRPC takes 0.2 s and 25 MB, and Envoy can "
-        "ask the check gateway too, which answers many times as fast.",
+        description="Whether this gateway listens. Default false: gRPC takes 16 MB and seven threads, and Envoy can "
+        "ask the check gateway too, for a tenth of the processor time.",
     )
     host: str = Field(
         "127.0.0.1",

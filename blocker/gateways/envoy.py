@@ -5,7 +5,7 @@ in threads of its own, so its limits are options of its server. `grpc.health.v1.
 something to decide with. Nothing of a call is logged: the library is held silent, and what goes wrong in an answer is
 told to nobody but as a number.
 
-Importing this module loads gRPC, 0.2 s and 25 MB: only where the gateway is enabled.
+Importing this module loads gRPC, 16 MB and seven threads: only where the gateway is enabled.
 """
 
 from __future__ import annotations
