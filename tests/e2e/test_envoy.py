@@ -29,7 +29,11 @@ class Envoy(Proxied):
 
     def __init__(self, directory: Path, redis: RedisServer, mode: str, undecided: str = "fail-closed") -> None:
         check, grpc = free_port(), free_port()
-        settings = {"gateways__check__port": str(check)}
+        settings = {
+            "gateways__check__port": str(check), "canary_seconds": "1",
+            "canaries": '{"police": {"blocked": ["http://listed.example/gallery/canary"]}}',
+        }  # fmt: skip
+        self.gateway = "check" if mode == "http" else "envoy"
         if mode != "http":
             settings |= {"gateways__envoy__enabled": "true", "gateways__envoy__port": str(grpc)}
         super().__init__(directory, redis, **settings)
@@ -56,6 +60,11 @@ class Envoy(Proxied):
         assert self.process.poll() is None, "the proxy ended"
         with socket.socket() as probe:
             return probe.connect_ex(("127.0.0.1", self.port)) == 0
+
+    def metrics(self) -> str:
+        """What the node shows of itself, with the labels in one order."""
+        text = self.node.get("/metrics")[1].decode()
+        return re.sub(r'\{list="police",gateway="(\w+)"\}', r'{gateway="\1",list="police"}', text)
 
     def close(self) -> None:
         """End everything."""
@@ -102,6 +111,8 @@ def test_updates_rollbacks_and_privacy(envoy: Envoy) -> None:
     assert raw(envoy.port, asked_raw) == b"451", "what is no UTF-8 is no way to be undecided"
     assert raw(envoy.port, asked_raw.replace(b"/gallery/", b"/gallery/\xff")) == b"400", "Envoy's own answer"
 
+    until(lambda: f'blocker_canary_ok{{gateway="{envoy.gateway}",list="police"}} 1' in envoy.metrics())
+    assert f'blocker_decisions_total{{gateway="{envoy.gateway}",verdict="allow"}} 0' not in envoy.metrics()
     envoy.push("http://listed.example/gallery/", "http://*.whole.example", "http://new.example/")
     until(lambda: envoy.status("new.example", "/x") == 451)
     envoy.command("lists", "rollback", "police", "1", "--reason", "test")
