@@ -115,6 +115,14 @@ class Follower:
         self._stopping = asyncio.Event()
         self._at_swap: list[Callable[[Matcher], object]] = []
 
+    def configure(self, policies: Iterable[Policy], poll_seconds: float) -> None:
+        """Decide by other policies from now on."""
+        self._policies, self._poll_seconds = tuple(policies), poll_seconds
+        if self._matcher is not None:
+            self._matcher = Matcher.of(self._matcher.table, self._policies)
+            for callback in self._at_swap:
+                callback(self._matcher)
+
     def on_swap(self, callback: Callable[[Matcher], object]) -> None:
         """Have `callback` called with each new matcher as it is put in place; it must return at once."""
         self._at_swap.append(callback)
@@ -262,7 +270,7 @@ class Follower:
     async def _enforce(self, store: Store, wanted: dict[str, TableList]) -> list[str]:
         """Build and swap; what is wrong, if it could not be."""
         lists = {name: wanted[name] for name in sorted(wanted)}
-        names = _segments(lists)
+        names, policies = _segments(lists), self._policies
         try:
             await self._fetch(store, names)  # also what the disk lost of lists that did not change
             try:
@@ -279,6 +287,8 @@ class Follower:
             raise
         except (StoreError, FormatError, OSError) as error:
             return [_told(error)]
+        if self._policies is not policies:  # they changed meanwhile
+            matcher = Matcher.of(matcher.table, self._policies)
         await self._swap(matcher, lists)
         self._unsaved = True
         serials = {name: entry.serial for name, entry in lists.items()}

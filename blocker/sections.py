@@ -178,10 +178,30 @@ class EnvoySettings(_Frozen):
 class GatewaySettings(_Frozen):
     """What proxies ask."""
 
+    workers: int = Field(
+        0,
+        ge=0,
+        le=256,
+        description="Processes that serve the stream gateways, each with a listening socket of its own (SO_REUSEPORT) "
+        "and max_connections for itself. Default 0: the node's own process serves them.",
+    )
     check: CheckSettings = Field(default_factory=CheckSettings)
     icap: IcapSettings = Field(default_factory=IcapSettings)
     spoe: SpoeSettings = Field(default_factory=SpoeSettings)
     envoy: EnvoySettings = Field(default_factory=EnvoySettings)
+
+
+class CompanionSettings(_Frozen):
+    """Where workers and Squid's helpers meet the node; see `blocker/gateways/host.py`."""
+
+    unix: Path | None = Field(
+        None, description="Unix socket. Default node.sock in data_dir, where only the node's own user comes."
+    )
+    group: str | None = Field(
+        None,
+        description="Group whose members may connect too, such as proxy for Squid's helpers; who connects gets the "
+        "lookup key. Default none: the node's own user alone.",
+    )
 
 
 class CanarySettings(_Frozen):
@@ -229,7 +249,7 @@ class GuardSettings(_Frozen):
 
 
 class StopTexts(_Frozen):
-    """What the operator says on the stop page, in one language."""
+    """What the operator says on the stop page, in one language. Addresses in it become links."""
 
     reason: str = Field(
         "", max_length=2000, description="Why. Free text; empty: that it is on a list, in each language."
@@ -239,19 +259,55 @@ class StopTexts(_Frozen):
     help: str = Field("", max_length=2000, description="Where to get help. Free text; empty leaves it out.")
 
 
+class ListTexts(StopTexts):
+    """The same for one list; what is empty here is taken from the next table."""
+
+    authority: str = Field(
+        "", max_length=200, description="Who keeps the list. Free text; empty leaves it out. Default empty."
+    )
+
+
 Language = Literal["en", "sv", "de", "fr", "es"]  # of the stop page
+#: An address as it may stand in a header and in a link. ASCII: a name in its xn-- form.
+Link = Annotated[str, Field(max_length=500, pattern=r"^https?://[!#-;=?-~]+$")]
+
+
+class ListPageSettings(ListTexts):
+    """The stop page of one list, as in [stop_page.lists.police].
+
+    Each text is the first that is not empty: the list's in the page's language, the list's own, the general one in the
+    page's language, the general one.
+    """
+
+    authority_url: Link | None = Field(
+        None, description="Address of who keeps the list; ASCII. Shown with `authority` only. Default none."
+    )
+    languages: dict[Language, ListTexts] = Field(
+        default_factory=dict,
+        description="The list's texts by language, as in [stop_page.lists.police.languages.sv]: en, sv, de, fr or es.",
+    )
 
 
 class StopPageSettings(StopTexts):
     """What the stop page says about who blocks."""
 
-    operator: str = Field("this internet provider", max_length=200, description="Who stops the access. Free text.")
-    operator_url: str = Field(
+    operator: str = Field(
+        "", max_length=200, description="Who stops the access. Free text; empty: your provider, in each language."
+    )
+    operator_url: Link = Field(
         "https://operator.example/",
-        max_length=500,
-        pattern=r"^https?://[!#-;=?-~]+$",
         description='Address in `Link: …; rel="blocked-by"` (RFC 7725 section 4). ASCII: a name in its xn-- form.',
+    )
+    text_language: str = Field(
+        "",
+        max_length=35,
+        pattern=r"^([a-z]{2,3}(-[A-Za-z0-9]{2,8})*)?$",
+        description="Language tag (RFC 5646) of the texts outside `languages`, for the voice that reads them in a page "
+        "of another language. Default empty: that of each page.",
     )
     languages: dict[Language, StopTexts] = Field(
         default_factory=dict, description="The texts by language, as in [stop_page.languages.sv]: en, sv, de, fr or es."
+    )
+    lists: dict[Name, ListPageSettings] = Field(
+        default_factory=dict, description="The pages of lists that have texts of their own, by the list's name."
     )

@@ -26,6 +26,7 @@ from pydantic_settings.exceptions import SettingsError as UnreadableSource
 from blocker.errors import SettingsError
 from blocker.sections import (
     CanarySettings,
+    CompanionSettings,
     GatewaySettings,
     GuardSettings,
     HitSettings,
@@ -35,6 +36,7 @@ from blocker.sections import (
     PolicySettings,
     Role,
     StopPageSettings,
+    StreamSettings,
 )
 
 _PREFIX = "BLOCKER_"
@@ -87,6 +89,7 @@ class Settings(BaseSettings):
     )
     http: HttpSettings = Field(default_factory=HttpSettings)
     gateways: GatewaySettings = Field(default_factory=GatewaySettings)
+    companions: CompanionSettings = Field(default_factory=CompanionSettings)
     hits: HitSettings = Field(default_factory=HitSettings)
     policies: dict[Name, PolicySettings] = Field(
         default_factory=dict, description="Policies by name. `default` exists always: every list in its own mode."
@@ -134,9 +137,8 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _known_policies(self) -> Settings:
-        for name in GatewaySettings.model_fields:
-            policy = getattr(self.gateways, name).policy
-            if policy not in (DEFAULT_POLICY, *self.policies):
+        for name, gateway in self.gateways:
+            if isinstance(gateway, StreamSettings) and gateway.policy not in (DEFAULT_POLICY, *self.policies):
                 raise ValueError(f"gateways.{name}.policy: there is no policy of that name in [policies]")
         return self
 

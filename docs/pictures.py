@@ -1,4 +1,4 @@
-"""Makes the terminal pictures of README.md from the real commands: `python docs/pictures.py` after `make setup`."""
+"""Makes the pictures of README.md from the real commands and pages: `python docs/pictures.py` after `make setup`."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from playwright.sync_api import sync_playwright
 from rich.console import Console
 from rich.text import Text
 
@@ -22,8 +23,24 @@ def blocker(data: str, *arguments: str) -> str:
     return subprocess.run(command, capture_output=True, text=True, check=True, env=environment).stdout  # noqa: S603
 
 
+def stop_page() -> None:
+    """Write docs/stop-page.png, as Chromium shows the page of the browser tests."""
+    sys.path.insert(0, str(ROOT))
+    from tests.browser.served import CHROMIUM, CHROMIUM_ARGUMENTS, Served
+
+    served = Served()
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=CHROMIUM_ARGUMENTS)
+        page = browser.new_page(locale="en", viewport={"width": 800, "height": 600})
+        page.goto(f"http://127.0.0.1:{served.port}/blocked?list=police")
+        page.screenshot(path=ROOT / "docs" / "stop-page.png", full_page=True)
+        browser.close()
+    served.stop()
+
+
 def main() -> None:
-    """Write docs/explain.svg."""
+    """Write docs/explain.svg and docs/stop-page.png."""
+    stop_page()
     with tempfile.TemporaryDirectory() as data:
         blocker(data, "lists", "pull")
         shown = blocker(data, *EXPLAIN)

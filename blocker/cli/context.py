@@ -25,7 +25,7 @@ from blocker.store.redis import Store
 from blocker.store.sealing import Keyring
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Sequence
+    from collections.abc import Callable, Coroutine, Sequence
     from pathlib import Path
 
     from blocker.ingest.source import Source
@@ -42,8 +42,9 @@ Json = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
 class Context:
     """One run of the program. Opens nothing before it is asked to."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, load: Callable[[], Settings] | None = None) -> None:
         self.settings = settings
+        self.load = load or (lambda: settings)  # reads the configuration anew, as it was called
         self.console = Console(highlight=False, emoji=False, width=ANY_WIDTH)
         self.errors = Console(stderr=True, highlight=False, emoji=False)
         self.embedded = EmbeddedRedis(settings.data_dir)

@@ -9,25 +9,24 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict
+from typing import TYPE_CHECKING
 
 import structlog
 
+from blocker.cli import reload
 from blocker.cli.context import usable_sources
 from blocker.control.app import create_app
 from blocker.control.canary_probe import HttpProbe
 from blocker.control.office import Office
 from blocker.control.server import ControlServer
 from blocker.control.stop_page import StopPage
-from blocker.errors import BlockerError, SettingsError, StoreUnavailable
+from blocker.errors import BlockerError, ServeError, SettingsError, StoreUnavailable
 from blocker.gateways.canaries import Canaries
-from blocker.gateways.check import NAME as CHECK
-from blocker.gateways.check import CheckProbe, check_listener
 from blocker.gateways.engine import VerdictEngine
-from blocker.gateways.icap import NAME as ICAP
-from blocker.gateways.icap import IcapProbe, icap_listener
-from blocker.gateways.spoe import NAME as SPOE
-from blocker.gateways.spoe import SpoeProbe, spoe_listener
+from blocker.gateways.host import CompanionHost, HelperProbe
+from blocker.gateways.streams import PROBES, Streams
+from blocker.gateways.workers import Workers
 from blocker.hits.counters import HitCounter
 from blocker.hits.exporter import Exporter
 from blocker.ingest.worker import IngestWorker
@@ -40,7 +39,8 @@ if TYPE_CHECKING:
     from blocker.cli.context import Context
     from blocker.follower import Follower
     from blocker.gateways.canaries import Probe
-    from blocker.gateways.listener import Gateway
+    from blocker.gateways.envoy import EnvoyListener
+    from blocker.settings import Settings
     from blocker.store.redis import Store
 
 log = structlog.get_logger(__name__)
@@ -56,12 +56,12 @@ class Node:
     """One running node. Make it, `run` it; `stop` ends it."""
 
     def __init__(self, context: Context) -> None:
-        self._context = context
-        self._settings = context.settings
+        self.context = context
         self._store: Store | None = None
         self._stopping = asyncio.Event()
         self._announced = asyncio.Event()
         self._stale: dict[str, float] = {}
+        self.worker: IngestWorker | None = None
         self.follower: Follower = context.follower()
         self.hits = HitCounter(
             self,
@@ -70,40 +70,56 @@ class Node:
             bin=self._settings.hits.bin,
             flush_seconds=self._settings.hits.flush_seconds,
         )
-        engine = VerdictEngine(self.follower, self.hits)
+        self.engine = engine = VerdictEngine(self.follower, self.hits)
         self.canaries = Canaries(engine, self.follower, self._settings, more=self._source_canaries)
-        exporter = Exporter(
+        self.exporter = Exporter(
             engine.meters,
             self.hits,
             self.follower,
             shadow_lists=self._settings.shadow_lists,
             canaries=lambda: self.canaries.states,
         )
-        office = Office(
+        self.office = Office(
             self._opened, context.keyring, self._settings.guards, self._settings.lists_dir, context.policies
         )
-        self.listeners: list[Gateway] = []
-        gateways = self._settings.gateways
-        pages = StopPage(self._settings.stop_page).as_bytes()
-        if gateways.check.enabled:
-            self.listeners.append(check_listener(engine, gateways.check, pages))
-        if gateways.icap.enabled:
-            self.listeners.append(icap_listener(engine, gateways.icap, pages))
-        if gateways.spoe.enabled:
-            self.listeners.append(spoe_listener(engine, gateways.spoe))
+        self.stop_page = StopPage(self._settings.stop_page)
+        self.streams = Streams(engine, self._settings.gateways, self.stop_page.as_bytes())
+        self.envoy: EnvoyListener | None = None
         self.follower.on_swap(engine.swapped)
-        app = create_app(engine, self.follower, self._settings, exporter, stale_after=self._stale_after, office=office)
+        self.host = CompanionHost(
+            self._settings.companions,
+            self._settings.data_dir / "node.sock",
+            self._welcome,
+            source=self.follower,
+            engine=engine,
+            hits=self.hits,
+            lookup_key=context.keyring.lookup,
+        )
+        self.follower.on_swap(self.host.swapped)
+        self._workers: Workers | None = None
+        app = create_app(
+            engine,
+            self.follower,
+            self._settings,
+            self.exporter,
+            stop_page=self.stop_page,
+            stale_after=self._stale_after,
+            office=self.office,
+        )
         self.server = ControlServer(app, self._settings.http.host, self._settings.http.port)
-        self.canaries.register(HttpProbe(self.server, sorted({DEFAULT_POLICY, *self._settings.policies})))
-        # Each takes the listener of its own gateway.
-        probes: dict[str, Callable[[Any], Probe]] = {CHECK: CheckProbe, ICAP: IcapProbe, SPOE: SpoeProbe}
-        if gateways.envoy.enabled:
+        self.http_probe = HttpProbe(self.server, sorted({DEFAULT_POLICY, *self._settings.policies}))
+        probes: list[Probe] = [self.http_probe, HelperProbe(self.host)]
+        for probe in probes + [PROBES[one.name](one) for one in self.streams]:
+            self.canaries.register(probe)
+        if self._settings.gateways.envoy.enabled:
             from blocker.gateways.envoy import EnvoyProbe, envoy_listener  # loads gRPC
 
-            self.listeners.append(envoy_listener(engine, gateways.envoy, pages))
-            probes["envoy"] = EnvoyProbe
-        for listener in self.listeners:
-            self.canaries.register(probes[listener.name](listener))
+            self.envoy = envoy_listener(engine, self._settings.gateways.envoy, self.stop_page.as_bytes())
+            self.canaries.register(EnvoyProbe(self.envoy))
+
+    @property
+    def _settings(self) -> Settings:
+        return self.context.settings
 
     async def run(self, ready: Callable[[Node], None] = lambda _node: None) -> None:
         """Run until `stop`, SIGINT or SIGTERM.
@@ -119,13 +135,13 @@ class Node:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, self.stop)
+        loop.add_signal_handler(signal.SIGHUP, self.reload)
         roles = self._settings.roles
         try:
             if Role.CONTROL in roles:
                 await self.follower.load_snapshot()
                 await self.server.start()
-                for listener in self.listeners:
-                    await listener.start()
+                await self._start_gateways()
             await self._first_store()
             async with asyncio.TaskGroup() as tasks:
                 canaries = None
@@ -169,7 +185,7 @@ class Node:
     async def _opened(self) -> Store:
         if self._store is None:
             try:
-                self._store = await self._context.open_store()
+                self._store = await self.context.open_store()
             except (StoreUnavailable, SettingsError):
                 raise
             except BlockerError as error:
@@ -186,19 +202,57 @@ class Node:
                 raise
             log.warning("started without the store", detail=str(error))
 
+    def reload(self) -> None:
+        """Read the configuration anew; one that is faulty is told and changes nothing."""
+        reload.reload(self)
+
+    async def _start_gateways(self) -> None:
+        count = self._settings.gateways.workers
+        try:
+            self.host.start()
+        except ServeError as error:
+            if count or self._settings.companions.unix is not None:
+                raise
+            log.warning("no companions can come", detail=str(error))
+        if count:
+            options = ["--log-level", self._settings.log_level, "--log-format", self._settings.log_format]
+            self._workers = Workers(count, list(self.streams), self.host.path, options)
+            await self._workers.start()
+        else:
+            for listener in self.streams:
+                await listener.start()
+        if self.envoy is not None:
+            await self.envoy.start()
+
     async def _stop_gateways(self) -> None:
-        """All at once: each may wait for connections that last."""
-        await asyncio.gather(*(listener.stop() for listener in self.listeners))
+        """May be called twice."""
+        others = self._workers or self.streams
+        await asyncio.gather(others.stop(), *([] if self.envoy is None else [self.envoy.stop()]))
+        self.host.stop()
+
+    def _welcome(self) -> Mapping[str, object]:
+        """What companions are told; see `Companion`."""
+        settings = self._settings
+        pages = self.stop_page.as_bytes()
+        return {
+            "timezone": settings.timezone,
+            "flush_seconds": settings.hits.flush_seconds,
+            "policies": [asdict(policy) for policy in self.context.policies],
+            "gateways": settings.gateways.model_dump(mode="json"),
+            "pages": [(name, language, head.decode("latin-1"), body.decode()) for name, language, head, body in pages],
+        }
 
     async def _announce(self, ready: Callable[[Node], None]) -> None:
-        log.info("listening", http=self.server.addresses, **{one.name: one.addresses for one in self.listeners})
+        listening = [*self.streams, *([] if self.envoy is None else [self.envoy])]
+        log.info("listening", http=self.server.addresses, **{one.name: one.addresses for one in listening})
         ingests = Role.INGEST in self._settings.roles
-        awaited = {source.name for source in usable_sources(self._context.settings.lists_dir)} if ingests else set()
+        awaited = {source.name for source in usable_sources(self.context.settings.lists_dir)} if ingests else set()
         patience = asyncio.get_running_loop().time() + FIRST_LISTS_SECONDS
         while not self._stopping.is_set():
             matcher = self.follower.matcher
             late = asyncio.get_running_loop().time() > patience
-            if matcher is not None and (late or awaited <= {name for name, *_ in matcher.table.lists}):
+            served = self.host.count("worker") >= self._settings.gateways.workers
+            if matcher is not None and (late or (served and awaited <= {name for name, *_ in matcher.table.lists})):
                 self._announced.set()
                 ready(self)
                 return
@@ -221,12 +275,12 @@ class Node:
             if self._stopping.is_set():
                 return
         settings = self._settings
-        worker = IngestWorker(
-            settings.lists_dir, store, self._context.keyring, keep_serials=settings.keep_serials, guards=settings.guards
+        self.worker = IngestWorker(
+            settings.lists_dir, store, self.context.keyring, keep_serials=settings.keep_serials, guards=settings.guards
         )
-        running = asyncio.create_task(worker.run())
+        running = asyncio.create_task(self.worker.run())
         await self._stopping.wait()
-        worker.stop()
+        self.worker.stop()
         await running
 
     async def _watch_server(self) -> None:
@@ -240,7 +294,7 @@ class Node:
         """Start the embedded Redis again if it died; whoever uses it reconnects by itself."""
         while not self._stopping.is_set():
             with contextlib.suppress(BlockerError):
-                await self._context.embedded.ensure()
+                await self.context.embedded.ensure()
             await self._pause(WATCH_SECONDS)
 
     async def _pause(self, seconds: float) -> None:

@@ -31,7 +31,8 @@ def serve(
     """Run a node: follower, HTTP control plane and ingest worker, until SIGINT or SIGTERM."""
     run = of(context)
     if role:
-        run = Context(run.settings.model_copy(update={"roles": tuple(role)}))
+        chosen, load = {"roles": tuple(role)}, run.load
+        run = Context(run.settings.model_copy(update=chosen), lambda: load().model_copy(update=chosen))
     log.configure(run.settings.log_level, "json" if json else run.settings.log_format)
 
     async def whole() -> None:

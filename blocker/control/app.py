@@ -59,6 +59,7 @@ def create_app(
     settings: Settings,
     exporter: Exporter,
     *,
+    stop_page: StopPage | None = None,
     stale_after: Callable[[], Mapping[str, float]] = no_limits,
     clock: Callable[[], float] = time.time,
     office: Office | None = None,
@@ -70,12 +71,13 @@ def create_app(
         follower: Says which lists are enforced and how fresh they are.
         settings: `http` and `stop_page` are used.
         exporter: Renders `/metrics`.
+        stop_page: The page, if somebody else shows it too; None: made from the settings.
         stale_after: List → the age in seconds from which on it is stale, as its source says; empty by default.
         clock: Unix seconds now.
         office: Deals with what people do to lists; None on a node that has no store of its own.
     """
     check = Check(engine, settings.http.max_batch)
-    stop_page = StopPage(settings.stop_page)
+    stop_page = stop_page or StopPage(settings.stop_page)
     api = _framework()
 
     @cache

@@ -31,7 +31,7 @@ class HttpProbe:
     gateway = "control"
 
     def __init__(self, server: ControlServer, policies: Sequence[str]) -> None:
-        self.policies = tuple(policies)
+        self.policies: Sequence[str] = tuple(policies)
         self._server = server
         # httpx reads the system's authorities otherwise, which takes 20 ms; nothing here is spoken but plain HTTP.
         self._tls = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)

@@ -50,6 +50,10 @@ class Office:
     policies: tuple[Policy, ...] = ()
     _desk: Desk | None = field(default=None, init=False)
 
+    def configure(self, guards: GuardSettings, policies: tuple[Policy, ...]) -> None:
+        """Take over another configuration, from the next request on."""
+        self.guards, self.policies, self._desk = guards, policies, None
+
     async def desk(self) -> Desk:
         """The desk.
 

@@ -145,9 +145,7 @@ class Canaries:
     ) -> None:
         self._engine = engine
         self._follower = follower
-        self._configured = {name: chosen.blocked for name, chosen in settings.canaries.items()}
-        self._policies = settings.policies
-        self._seconds = settings.canary_seconds
+        self.configure(settings)
         self._more = more
         self._clock = clock
         self._patience = patience
@@ -155,6 +153,12 @@ class Canaries:
         self._states: dict[tuple[str, str], CanaryState] = {}
         # Drawn once: the engine must know the pages beside canaries too, so that none is counted if it is blocked.
         self._nowhere = secrets.token_hex(8)
+
+    def configure(self, settings: Settings) -> None:
+        """Take over another configuration, from the next look on."""
+        self._configured = {name: chosen.blocked for name, chosen in settings.canaries.items()}
+        self._policies = settings.policies
+        self._seconds = settings.canary_seconds
 
     def register(self, probe: Probe) -> None:
         """Have a gateway looked at from the next look on."""

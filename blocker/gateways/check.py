@@ -36,7 +36,7 @@ def check_listener(engine: VerdictEngine, settings: CheckSettings, pages: Sequen
         UnknownPolicy: There is no such policy.
     """
     gate = engine.gate(NAME, settings.policy, pages)
-    return Listener(NAME, settings, lambda: HttpSession(gate), engine.tick)
+    return Listener(NAME, settings, lambda _limits: HttpSession(gate), engine.tick, gate)
 
 
 class CheckProbe(StreamProbe):

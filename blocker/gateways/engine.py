@@ -69,12 +69,16 @@ class FollowerStatus(Protocol):
         """What is wrong, for people; empty if nothing is."""
 
 
-class Follower(Protocol):
-    """Who keeps the matcher current."""
+class MatcherSource(Protocol):
+    """Who has the matcher."""
 
     @property
     def matcher(self) -> Matcher | None:
         """The newest matcher; replaced whole, never changed; None before the first."""
+
+
+class Follower(MatcherSource, Protocol):
+    """Who keeps the matcher current."""
 
     @property
     def status(self) -> FollowerStatus:
@@ -91,9 +95,17 @@ class VerdictEngine:
         follower: Whose matcher decides.
         hits: Counts blocks; the engine has it call back at the end of each hour, to release blocks by gateway.
         timer: Monotonic nanoseconds.
+        releases: Whether this process shows its blocks, at the end of each hour; one that does not hands them on.
     """
 
-    def __init__(self, follower: Follower, hits: HitCounter, *, timer: Callable[[], int] = perf_counter_ns) -> None:
+    def __init__(
+        self,
+        follower: MatcherSource,
+        hits: HitCounter,
+        *,
+        timer: Callable[[], int] = perf_counter_ns,
+        releases: bool = True,
+    ) -> None:
         self.meters = Meters()
         # The decision that nothing is listed. A matcher gives the same object for all of them, so a look at its
         # identity tells all; learned from the decisions, and again after a swap. It holds on to no table.
@@ -102,10 +114,12 @@ class VerdictEngine:
         # Replaced whole. Looked at when a list has a word on a request and at no other time.
         self._canaries: frozenset[str] = frozenset()
         self._gates: list[Gate] = []
+        self._at_canaries: list[Callable[[frozenset[str]], object]] = []
         self._follower = follower
         self._hits = hits
         self._timer = timer
-        hits.on_border(lambda: self.meters.release_blocks(hits.bin))
+        if releases:
+            hits.on_border(lambda: self.meters.release_blocks(hits.bin))
 
     @property
     def canaries(self) -> frozenset[str]:
@@ -117,6 +131,12 @@ class VerdictEngine:
         self._canaries = canaries
         for gate in self._gates:
             gate.canaries(canaries)
+        for callback in self._at_canaries:
+            callback(canaries)
+
+    def on_canaries(self, callback: Callable[[frozenset[str]], object]) -> None:
+        """Have `callback` called whenever the canaries were looked up."""
+        self._at_canaries.append(callback)
 
     def gate(self, gateway: str, policy: str, pages: Sequence[StopPageBytes] = ()) -> Gate:
         """A gate: decides for a gateway's native codecs, and counts as the engine does.
@@ -140,6 +160,11 @@ class VerdictEngine:
         self._hits.attach(gate.take_hits)
         self.meters.attach(gateway, gate.take_counts)
         return gate
+
+    @staticmethod
+    def configure(gate: Gate, policy: str, pages: Sequence[StopPageBytes] = ()) -> None:
+        """Have a gate decide by another policy, from the next swap on, and show other pages; see `gate`."""
+        gate.configure(policy, pages)
 
     def swapped(self, matcher: Matcher) -> None:
         """Have all gates decide with a new matcher."""

@@ -60,7 +60,13 @@ def envoy_listener(engine: VerdictEngine, settings: EnvoySettings, pages: Sequen
 
 
 class EnvoyListener:
-    """The gateway's gRPC server; a `blocker.gateways.listener.Gateway`."""
+    """The gateway's gRPC server.
+
+    Args:
+        engine: Says whether there is something to decide with.
+        settings: Where it listens, and the limits.
+        checks: Decides.
+    """
 
     def __init__(self, engine: VerdictEngine, settings: EnvoySettings, checks: EnvoyChecks) -> None:
         self.name = NAME
@@ -101,6 +107,11 @@ class EnvoyListener:
         if self._server is not None:
             await self._server.stop(self.limits.drain_seconds)
             self._server = None
+
+    def configure(self, settings: EnvoySettings, pages: Sequence[StopPageBytes]) -> None:
+        """Take over the policy and the stop page; addresses and limits stay, except for `drain_seconds`."""
+        self.limits = settings
+        self._checks.configure(settings.policy, pages)
 
     async def _check(self, message: bytes, context: grpc.aio.ServicerContext[bytes, bytes]) -> bytes:
         try:

@@ -75,11 +75,17 @@ class EnvoyChecks:
 
     def __init__(self, engine: VerdictEngine, policy: str, pages: Sequence[StopPageBytes]) -> None:
         self._engine = engine
-        self._policy = policy
+        self._policy = self._chosen = policy
         self._gate = engine.gate(NAME, policy, pages)
         # Answers by verdict, list and head of the page: as many as there are lists and languages.
         self._made: dict[tuple[Verdict, str | None, bytes], bytes] = {}
         self._refusal = _denied(_BAD_REQUEST, [], "").SerializeToString()
+
+    def configure(self, policy: str, pages: Sequence[StopPageBytes]) -> None:
+        """Decide by another policy, from when the matcher has it, and show other pages."""
+        self._chosen = policy
+        self._engine.configure(self._gate, policy, pages)
+        self._made.clear()
 
     def answer(self, message: bytes) -> bytes:
         """The CheckResponse for a CheckRequest.
@@ -93,6 +99,8 @@ class EnvoyChecks:
         except DecodeError:
             raise Malformed("no CheckRequest") from None
         self._engine.tick()
+        if self._chosen != self._policy and self._chosen in self._engine.matcher().policies:
+            self._policy = self._chosen
         if not asked.request.HasField("http"):
             return self._decided(self._engine.check_host(asked.tls_session.sni, self._policy, NAME), b"")
         http = asked.request.http

@@ -36,7 +36,7 @@ def icap_listener(engine: VerdictEngine, settings: IcapSettings, pages: Sequence
         UnknownPolicy: There is no such policy.
     """
     gate = engine.gate(NAME, settings.policy, pages)
-    return Listener(NAME, settings, lambda: IcapSession(gate, settings.max_connections), engine.tick)
+    return Listener(NAME, settings, lambda limits: IcapSession(gate, limits.max_connections), engine.tick, gate)
 
 
 class IcapProbe(StreamProbe):

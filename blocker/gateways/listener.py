@@ -19,9 +19,10 @@ from blocker.errors import ServeError
 from blocker.sockets import BACKLOG, bind, shown
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Sequence
     from pathlib import Path
 
+    from blocker._native import Gate
     from blocker.sections import StreamSettings
 
 # How often limits of time are looked at, in seconds.
@@ -30,19 +31,6 @@ SWEEP_SECONDS = 0.5
 WRITE_HIGH_BYTES = 256 * 1024
 
 log = structlog.get_logger(__name__)
-
-
-class Gateway(Protocol):
-    """What a node starts and stops."""
-
-    name: str
-    addresses: list[str]
-
-    async def start(self) -> None:
-        """Bind and accept; a ServeError says why not."""
-
-    async def stop(self) -> None:
-        """Answer what is under way, and close; may be called twice."""
 
 
 class Session(Protocol):
@@ -69,12 +57,18 @@ class Listener:
     Args:
         name: The gateway, for the log and for errors.
         settings: Where it listens, and the limits.
-        session: Makes a connection's codec.
+        session: Makes a connection's codec, from the present limits.
         tick: Called before each feed; see `VerdictEngine.tick`.
+        gate: What the codecs decide with.
     """
 
     def __init__(
-        self, name: str, settings: StreamSettings, session: Callable[[], Session], tick: Callable[[], object]
+        self,
+        name: str,
+        settings: StreamSettings,
+        session: Callable[[StreamSettings], Session],
+        tick: Callable[[], object],
+        gate: Gate,
     ) -> None:
         self.name = name
         self.addresses: list[str] = []  # "127.0.0.1:8081", once started
@@ -83,6 +77,7 @@ class Listener:
         self.limits = settings
         self.session = session
         self.tick = tick
+        self.gate = gate
         self.now = 0.0
         self.connections: set[_Connection] = set()
         self.ended = asyncio.Event()  # a connection
@@ -95,28 +90,57 @@ class Listener:
         """The bound TCP port, once started."""
         return int(self.addresses[0].rpartition(":")[2])
 
-    async def start(self) -> None:
-        """Bind and accept.
+    def open(self, workers: int = 0) -> list[list[socket.socket]]:
+        """Bind, without accepting.
+
+        Args:
+            workers: Processes that are to accept; 0: this one.
+
+        Returns:
+            For each process its sockets; those of unix addresses are shared.
 
         Raises:
             ServeError: An address or the unix socket cannot be had.
         """
-        try:
-            await self._bind()
-        except ServeError:
-            await self.stop()
-            raise
-        self._sweeper = asyncio.create_task(self._sweep())
-
-    async def _bind(self) -> None:
-        loop, settings = asyncio.get_running_loop(), self.limits
-        self.now = loop.time()
+        settings, opened = self.limits, list[list[socket.socket]]()
         variable = f"BLOCKER_GATEWAYS__{self.name.upper().replace('-', '_')}__PORT"
-        for opened in bind(settings.host, settings.port, variable):
-            self.addresses.append(shown(*opened.getsockname()[:2]))
-            self._servers.append(await loop.create_server(self._connection, sock=opened, backlog=BACKLOG))
-        if settings.unix is not None:
-            self._servers.append(await loop.create_unix_server(self._connection, sock=self._bind_unix(settings.unix)))
+        try:
+            first = bind(settings.host, settings.port, variable)
+            self.addresses = [shown(*one.getsockname()[:2]) for one in first]
+            if workers:
+                # The first ones were to find out whether the addresses are free, which sharing ones do not tell.
+                port = self.port
+                for one in first:
+                    one.close()
+                opened = [bind(settings.host, port, variable, reuse_port=True) for _ in range(workers)]
+            else:
+                opened = [first]
+            if settings.unix is not None:
+                shared = self._bind_unix(settings.unix)
+                for sockets in opened:
+                    sockets.append(shared)
+        except ServeError:
+            close_all(opened)
+            raise
+        return opened
+
+    async def start(self, sockets: Sequence[socket.socket] | None = None) -> None:
+        """Accept.
+
+        Args:
+            sockets: What `open` gave, here or in the process that started this one; None: open them now.
+
+        Raises:
+            ServeError: An address or the unix socket cannot be had.
+        """
+        loop = asyncio.get_running_loop()
+        self.now = loop.time()
+        if sockets is None:
+            [sockets] = self.open()
+        for one in sockets:
+            make = loop.create_unix_server if one.family == socket.AF_UNIX else loop.create_server
+            self._servers.append(await make(self._connection, sock=one, backlog=BACKLOG))
+        self._sweeper = asyncio.create_task(self._sweep())
 
     async def stop(self) -> None:
         """Accept nothing more, answer what is under way, close; may be called twice.
@@ -127,7 +151,7 @@ class Listener:
         for server in self._servers:
             server.close()
         self._servers.clear()
-        self._remove_unix()
+        self.remove_unix()
         for connection in list(self.connections):
             connection.drain()
         with contextlib.suppress(TimeoutError):
@@ -171,7 +195,8 @@ class Listener:
             raise ServeError(f"gateway {self.name}: the unix socket {path} cannot be listened on: {reason}") from None
         return opened
 
-    def _remove_unix(self) -> None:
+    def remove_unix(self) -> None:
+        """Remove the unix socket that `open` made; may be called twice."""
         if self._unix is None:
             return
         path, inode = self._unix
@@ -179,6 +204,13 @@ class Listener:
             if path.stat().st_ino == inode:  # and not of who came after us
                 path.unlink()
         self._unix = None
+
+
+def close_all(opened: Iterable[Iterable[socket.socket]]) -> None:
+    """Close what `Listener.open` gave."""
+    for sockets in opened:
+        for one in sockets:
+            one.close()
 
 
 def _answers(path: Path) -> bool:
@@ -195,7 +227,7 @@ class _Connection(asyncio.Protocol):
 
     def __init__(self, listener: Listener) -> None:
         self._listener = listener
-        self._session = listener.session()
+        self._session = listener.session(listener.limits)
         self._feed = self._session.feed
         self._transport: asyncio.Transport | None = None
         self._began: float | None = None  # when the request that is not answered began

@@ -37,7 +37,7 @@ def spoe_listener(engine: VerdictEngine, settings: SpoeSettings) -> Listener:
         UnknownPolicy: There is no such policy.
     """
     gate = engine.gate(NAME, settings.policy)
-    return Listener(NAME, settings, lambda: SpopSession(gate), engine.tick)
+    return Listener(NAME, settings, lambda _limits: SpopSession(gate), engine.tick, gate)
 
 
 class SpoeProbe(StreamProbe):

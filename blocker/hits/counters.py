@@ -90,6 +90,8 @@ class HitCounter:
         boot: str | None = None,
     ) -> None:
         self.bin = bin
+        # How long the cells of an hour wait for counts of other processes after its end.
+        self.settle_seconds = 0.0
         self._store = store
         self._node = node
         self._zone = zone
@@ -138,6 +140,10 @@ class HitCounter:
         """Count hits of the present window that were counted elsewhere."""
         for name, shadow, count in hits:
             self._pending[self._window.cell(name, shadow=shadow)] += count
+
+    def credit_cells(self, cells: Mapping[Cell, int]) -> None:
+        """Count hits that another process counted, each in its own cell."""
+        self._pending.update(cells)
 
     @property
     def released(self) -> Mapping[Series, tuple[int, ...]] | None:
@@ -273,6 +279,8 @@ class HitCounter:
         now = self._clock()
         self._tick(now)  # from here on, what the matrix holds belongs to an hour that is not over
         if all(slot == self._window.slot for slot in ledger.open_slots):
+            return
+        if now < self._window.start + self.settle_seconds:
             return
         current, to_come = still_to_come(now, self._zone)
         held = {cell.slot for cell in self._pending}

@@ -158,6 +158,10 @@ class Exporter:
         self.registry.register(node)
         self.registry.register(self._hits)
 
+    def shadow_lists(self, names: Iterable[str]) -> None:
+        """Take over other lists that some policy has in shadow mode."""
+        self._hits.use_shadow_lists(frozenset(names))
+
     def render(self) -> bytes:
         """The metrics as text; equal to what `registry` collects, but faster.
 
@@ -280,6 +284,10 @@ class _Hits(Collector):
         self._shadow_lists = shadow_lists
         self._texts: dict[Series, tuple[tuple[int, ...], bytes]] = {}
         self._kept: tuple[object, object, bytes] = (self, self, b"")  # what the text was made of, and the text
+
+    def use_shadow_lists(self, names: frozenset[str]) -> None:
+        """See `Exporter.shadow_lists`."""
+        self._shadow_lists, self._kept = names, (self, self, b"")
 
     def collect(self) -> Iterator[Metric]:
         self._hits.tick()

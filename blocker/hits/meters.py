@@ -86,6 +86,17 @@ class Meters(dict[str, Meter]):
         for gateway, take in self._taken:
             self[gateway].add(take())
 
+    def take(self) -> dict[str, Counts]:
+        """Take what was counted since the last time, blocks among it; for a process whose counts another one shows."""
+        self.collect()
+        taken: dict[str, Counts] = {
+            gateway: (one.allow, one.inspect, one.blocks, one.invalid, one.nanoseconds, one.buckets)
+            for gateway, one in self.items()
+            if one.allow or one.inspect or one.blocks or one.invalid
+        }
+        self.clear()
+        return taken
+
     def __missing__(self, gateway: str) -> Meter:
         if gateway not in GATEWAYS:
             raise KeyError("no such gateway; see blocker.hits.meters.GATEWAYS")

@@ -124,6 +124,11 @@ class IngestWorker:
         self._runners: dict[str, _Runner] = {}
         self._errors: tuple[str, ...] = ()
 
+    def configure(self, guards: GuardSettings, keep_serials: int) -> None:
+        """Take over another configuration, from the next look at a source on."""
+        self.desk = Desk.configured(self.store, self.keyring, guards, self._directory)
+        self._keep_serials = keep_serials
+
     async def run(self) -> None:
         """Work until `stop`. Raises nothing that passes by itself or concerns one source; see `health`."""
         upkeep = [asyncio.create_task(work) for work in (self._collect(), self._expire())]

@@ -19,7 +19,7 @@ from blocker.control.server import ControlServer
 from blocker.gateways.engine import VerdictEngine
 from blocker.hits.counters import HitCounter
 from blocker.hits.exporter import Exporter
-from blocker.sections import HttpSettings, StopPageSettings
+from blocker.sections import HttpSettings, ListPageSettings, StopPageSettings
 from blocker.settings import Settings
 from tests.hits.support import Clock, Followed, MemoryStore
 
@@ -72,6 +72,7 @@ def settings() -> Settings:
         stop_page=StopPageSettings(
             operator="A <Provider> & Sons", operator_url="https://operator.example/why?a=1&b=2",
             reason="It is on a list.", law="An Act, section 1", complaint="Write to us.", help="Call 0800.",
+            lists={"police": ListPageSettings(reason="Told by the police.")},
         ),
     )  # fmt: skip
 

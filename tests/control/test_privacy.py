@@ -90,8 +90,8 @@ class Scene:
             f"/v1/check?{query}&policy={MARK}", f"/v1/check?policy={MARK}", f"/v1/hosts/{HOST}",
             f"/v1/hosts/{HOST}?policy={MARK}", f"/v1/hosts/{MARK}%00%20", f"/v1/hosts/{HOST}?{MARK}",
             f"/v1/lists?{MARK}", f"/v1/lists/{MARK}", f"/healthz?{MARK}", f"/readyz?{MARK}", f"/metrics?{MARK}",
-            f"/blocked?url={URL}", f"/docs?{MARK}", f"/openapi.json?{MARK}", f"/?{MARK}", f"/{MARK}",
-            f"/{MARK}/../../etc",
+            f"/blocked?url={URL}", f"/blocked?list={MARK}", f"/blocked?list=police&{MARK}", f"/docs?{MARK}",
+            f"/openapi.json?{MARK}", f"/?{MARK}", f"/{MARK}", f"/{MARK}/../../etc",
         ]  # fmt: skip
         yield from ((method, path, None) for method, path in itertools.product(("GET", "HEAD", "DELETE"), paths))
         yield from ((method, "/v1/check", body) for method, body in itertools.product(("POST", "PUT"), BODIES))

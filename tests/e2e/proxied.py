@@ -21,6 +21,13 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 MARK = "zqmarkzq"
+# The stop page of the list `police`, as a setting of the node.
+STOP_PAGE = json.dumps({
+    "operator": "Provider", "reason": "Told by the provider.",
+    "lists": {"police": {
+        "reason": "Told by the police.", "languages": {"sv": {"reason": "Sagt av polisen."}},
+    }},
+})  # fmt: skip
 
 
 class Origin(http.server.BaseHTTPRequestHandler):
@@ -94,7 +101,8 @@ class Proxied:
         self.directory = directory
         (directory / "lists").mkdir()
         self.node = NodeProcess(
-            directory, redis_url=redis.url, deployment=f"t{secrets.token_hex(8)}", log_level="debug", **settings
+            directory, redis_url=redis.url, deployment=f"t{secrets.token_hex(8)}", log_level="debug",
+            stop_page=STOP_PAGE, **settings
         ).start(ready=False)  # fmt: skip
         self.origin = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Origin)
         self.origin.seen = []  # type: ignore[attr-defined]

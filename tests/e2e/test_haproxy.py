@@ -78,6 +78,12 @@ def test_updates_and_rollbacks_take_effect_without_a_restart(haproxy: HAProxy) -
     assert status == 451
     assert b"Access to the page you asked for was stopped" in page
     assert b"listed.example" not in page
+    own = page.partition(b"<details")[0]
+    assert b"Told by the police." in own, "it is the page of the list that blocks"
+    for path in ("/gallery/?list=other", "/gallery/?list=", "/gallery/?list=police&list=police"):
+        assert haproxy.ask("listed.example", path, **{"Accept-Language": "en"})[1] == page, "whatever was asked for"
+    _, swedish, _ = haproxy.ask("listed.example", "/gallery/", **{"Accept-Language": "sv-SE, en;q=0.5"})
+    assert b"Sagt av polisen." in swedish.partition(b"<details")[0]
     assert 'rel="blocked-by"' in headers["link"]
     asked = [
         ("listed.example", "/gallery", 451), ("LISTED.example:80", "//gallery/%2e/a", 451),

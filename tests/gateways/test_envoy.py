@@ -18,13 +18,14 @@ from envoy.service.auth.v3 import external_auth_pb2 as theirs
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 
 from blocker import Matcher
+from blocker.control.stop_page import StopPage
 from blocker.errors import ServeError
 from blocker.gateways.canaries import NoAnswer
 from blocker.gateways.engine import UnknownPolicy
 from blocker.gateways.envoy import CHECK, MAX_MESSAGE_BYTES, EnvoyListener, EnvoyProbe, envoy_listener, raw_check
 from blocker.matcher import Policy
 from blocker.rules import Verdict
-from blocker.sections import EnvoySettings
+from blocker.sections import EnvoySettings, StopPageSettings
 from tests.gateways.test_http_codec import BLOCKED, LISTS, PAGES, Desk
 from tests.ingest.checks import until
 
@@ -180,6 +181,25 @@ async def test_the_verdict_is_the_engines_and_is_counted_once() -> None:
     assert sum(desk.store.cells.values()) == 1
     with pytest.raises(UnknownPolicy):
         envoy_listener(desk.engine, EnvoySettings(policy="school"), PAGES)
+
+
+async def test_another_policy_and_other_pages_are_taken_over_while_it_runs() -> None:
+    desk = Desk()
+    other = StopPage(StopPageSettings(operator="Another")).as_bytes()
+    async with running(desk) as listener:
+        asked = (http("host.example", "/"), http("shadowed.example", "/"))
+        before = await ask(listener, *asked)
+        listener.configure(EnvoySettings(policy="strict"), other)
+        between = await ask(listener, *asked)
+        policies = [Policy(), Policy(name="strict", lists={"quiet": "enforce"})]
+        desk.followed.matcher = Matcher.build(LISTS, policies=policies)
+        desk.engine.swapped(desk.followed.matcher)
+        after = await ask(listener, *asked)
+    assert [one.status.code for one in before] == [one.status.code for one in between] == [7, 0]
+    assert [one.status.code for one in after] == [0, 7]
+    assert "Provider" in before[0].denied_response.body
+    assert "Another" in between[0].denied_response.body
+    assert "Another" in after[1].denied_response.body
 
 
 async def test_without_a_matcher_there_is_no_answer_and_no_health() -> None:

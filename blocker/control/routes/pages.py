@@ -7,6 +7,16 @@ from fastapi.responses import RedirectResponse
 
 from blocker.control.reply import Reply
 from blocker.control.stop_page import StopPage
+from blocker.sections import NAME_PATTERN
+
+_LIST_PARAMETER = {
+    "name": "list",
+    "in": "query",
+    "required": False,
+    "description": "Name of the list that blocks. The general page is for all that have no page of their own.",
+    "schema": {"type": "string", "pattern": NAME_PATTERN},
+    "example": "police",
+}
 
 
 def make_router(stop_page: StopPage, docs: Callable[[], Reply]) -> APIRouter:
@@ -32,6 +42,7 @@ def make_router(stop_page: StopPage, docs: Callable[[], Reply]) -> APIRouter:
         response_class=Response,
         status_code=451,
         responses={451: {"description": "Unavailable For Legal Reasons", "content": {"text/html": {}}}},
+        openapi_extra={"parameters": [_LIST_PARAMETER]},
     )
     async def blocked(request: Request) -> Response:
         """For a proxy to show in place of a blocked page; answers any method and tells nothing of the request."""

@@ -199,11 +199,20 @@ impl Header {
 impl Table {
     /// Maps a table from a file. Cost: one pass of XXH3 over it.
     pub fn open(path: &Path, key: &LookupKey) -> Result<Self, TableError> {
-        let file = File::open(path)?;
+        Self::map(&File::open(path)?, key)
+    }
+
+    /// Maps an open file; as `open`.
+    pub fn map(file: &File, key: &LookupKey) -> Result<Self, TableError> {
         // SAFETY: table files are written under another name, synced and renamed, and never changed afterwards; a
         // change under our feet by somebody else could at worst make a wrong decision or end the process.
-        let map = unsafe { Mmap::map(&file)? };
+        let map = unsafe { Mmap::map(file)? };
         Self::read(Backing::File(map), key)
+    }
+
+    /// Writes the table to an open file that is empty; nothing is synced.
+    pub fn write(&self, file: &mut File) -> Result<(), TableError> {
+        file.write_all(self.backing.bytes()).map_err(TableError::Io)
     }
 
     /// Writes the table beside `path`, syncs it and renames it: the file is whole or is not there.

@@ -37,17 +37,24 @@ struct Rendered {
     body: Vec<u8>,
 }
 
+/// List, language, header lines, HTML.
+type PageBytes = (String, String, Vec<u8>, Vec<u8>);
+
+fn by_list(pages: Vec<PageBytes>) -> HashMap<String, Vec<Rendered>> {
+    let mut found: HashMap<String, Vec<Rendered>> = HashMap::new();
+    for (list, language, head, body) in pages {
+        found.entry(list).or_default().push(Rendered { language, head, body });
+    }
+    found
+}
+
 #[pymethods]
 impl Gate {
     /// `bounds`: upper bounds of the histogram, in nanoseconds; `pages`: (list, language, header lines, HTML), the list
     /// empty for the page of no list in particular; the first language of a list is its default.
     #[new]
-    fn new(policy: String, bounds: Vec<u64>, pages: Vec<(String, String, Vec<u8>, Vec<u8>)>) -> Self {
+    fn new(policy: String, bounds: Vec<u64>, pages: Vec<PageBytes>) -> Self {
         let buckets = vec![0; bounds.len() + 1];
-        let mut by_list: HashMap<String, Vec<Rendered>> = HashMap::new();
-        for (list, language, head, body) in pages {
-            by_list.entry(list).or_default().push(Rendered { language, head, body });
-        }
         Self {
             policy,
             bounds,
@@ -55,7 +62,7 @@ impl Gate {
             tag: "none".to_owned(),
             walker: Walker::default(),
             canaries: HashSet::new(),
-            pages: by_list,
+            pages: by_list(pages),
             counts: (0, 0, 0, 0, 0, buckets),
             hits: Vec::new(),
         }
@@ -75,6 +82,12 @@ impl Gate {
         self.hits = vec![[0; 2]; core.table.lists().len()];
         self.core = Some((core, policy));
         Ok(counted)
+    }
+
+    /// Decides by another policy, and shows other pages, from the next `use` on, which must follow at once.
+    fn configure(&mut self, policy: String, pages: Vec<PageBytes>) {
+        self.policy = policy;
+        self.pages = by_list(pages);
     }
 
     /// Canonical forms whose blocks are neither hits nor decisions.

@@ -9,19 +9,20 @@ mod gate;
 mod hits;
 mod lists;
 mod matcher;
+mod table;
 mod text;
 mod wire;
 
 use pyo3::prelude::*;
 
-use crate::{canonical, segment, table};
+use crate::{canonical, segment};
 
 #[pymodule]
 fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
-    module.add("TABLE_VERSION", table::VERSION)?;
+    module.add("TABLE_VERSION", crate::table::VERSION)?;
     module.add("SEGMENT_VERSION", segment::VERSION)?;
     module.add("MAX_URL_BYTES", canonical::MAX_URL_BYTES)?;
-    module.add("MAX_LISTS", table::MAX_LISTS)?;
+    module.add("MAX_LISTS", crate::table::MAX_LISTS)?;
     module.add_function(wrap_pyfunction!(text::canonicalize, module)?)?;
     module.add_function(wrap_pyfunction!(text::surt, module)?)?;
     module.add_function(wrap_pyfunction!(text::best_language, module)?)?;
@@ -31,7 +32,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<lists::RuleSet>()?;
     module.add_class::<lists::RuleIterator>()?;
     module.add_class::<lists::NodeRun>()?;
-    module.add_class::<matcher::Table>()?;
+    module.add_class::<table::Table>()?;
     module.add_class::<matcher::Matcher>()?;
     module.add_class::<decision::Decision>()?;
     module.add_class::<hits::HitMatrix>()?;

@@ -35,7 +35,7 @@ impl<C: Codec> Session<C> {
 }
 
 macro_rules! session {
-    ($name:ident, $codec:ty, ($($argument:ident: $type:ty),*) => $new:expr, $doc:literal) => {
+    ($name:ident, $codec:ty, ($($argument:ident: $type:ty $(= $default:tt)?),*) => $new:expr, $doc:literal) => {
         #[doc = $doc]
         #[pyclass]
         pub struct $name(Session<$codec>);
@@ -43,6 +43,7 @@ macro_rules! session {
         #[pymethods]
         impl $name {
             #[new]
+            #[pyo3(signature = (gate, $($argument $(= $default)?),*))]
             fn new(gate: Py<Gate>, $($argument: $type),*) -> PyResult<Self> {
                 Ok(Self(Session::new($new, gate)))
             }
@@ -76,18 +77,24 @@ session!(HttpSession, http::Http, () => http::Http::default(), "A connection of 
 session!(SpopSession, spop::Spop, () => spop::Spop::default(), "A connection of the `spoe` gateway.");
 session!(IcapSession, icap::Icap, (max_connections: u32) => icap::Icap::new(max_connections),
     "A connection of the `icap` gateway; `max_connections` is what it says of itself.");
-session!(SquidSession, squid::Squid, (matches: &str, redirect: Option<String>) => squid::Squid::new(style(matches, redirect)?),
-    "A helper of Squid: an ACL that `matches` `block` or `inspect`, or a rewriter if there is an address to `redirect` to.");
+session!(SquidSession, squid::Squid,
+    (matches: &str, redirect: Option<String> = None, replace: Option<String> = None, open: bool = false) =>
+    squid::Squid::new(style(matches, redirect, replace)?, open),
+    "A helper of Squid: an ACL that `matches` `block` or `inspect`, or a rewriter if there is an address to `redirect` to, or one \
+     to `replace` a listed page by; `open`: what cannot be decided passes.");
 
 /// Raises `ValueError`: neither `block` nor `inspect`, or an address that would end the answer that it is written in.
-fn style(matches: &str, redirect: Option<String>) -> PyResult<squid::Style> {
-    match (matches, redirect) {
-        (_, Some(page)) if page.bytes().any(|byte| !(b'!'..=b'~').contains(&byte) || matches!(byte, b'"' | b'\\')) => {
-            Err(PyValueError::new_err("the address to redirect to is of printable ASCII without quotes"))
-        }
-        (_, Some(page)) => Ok(squid::Style::Redirects(page)),
-        ("block", None) => Ok(squid::Style::Matches(Verdict::Block)),
-        ("inspect", None) => Ok(squid::Style::Matches(Verdict::Inspect)),
+fn style(matches: &str, redirect: Option<String>, replace: Option<String>) -> PyResult<squid::Style> {
+    let harmful = |byte: u8| !(b'!'..=b'~').contains(&byte) || matches!(byte, b'"' | b'\\');
+    if redirect.iter().chain(&replace).any(|page| page.bytes().any(harmful)) {
+        return Err(PyValueError::new_err("an address of a rewriter is of printable ASCII without quotes"));
+    }
+    match (matches, redirect, replace) {
+        (_, Some(_), Some(_)) => Err(PyValueError::new_err("a rewriter either redirects or replaces")),
+        (_, Some(page), None) => Ok(squid::Style::Redirects(page)),
+        (_, None, Some(page)) => Ok(squid::Style::Replaces(page)),
+        ("block", None, None) => Ok(squid::Style::Matches(Verdict::Block)),
+        ("inspect", None, None) => Ok(squid::Style::Matches(Verdict::Inspect)),
         _ => Err(PyValueError::new_err("an ACL matches block or inspect")),
     }
 }

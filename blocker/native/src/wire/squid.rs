@@ -9,7 +9,11 @@
 //! |---|---|---|---|
 //! | ACL of what is blocked | `OK blocker_verdict=block blocker_list=…` | `ERR blocker_verdict=…` | `BH` |
 //! | ACL of hosts to look into | `OK blocker_verdict=inspect` | `ERR blocker_verdict=…` | `BH` |
-//! | rewriter | `OK status=302 url="…"` | `ERR`: unchanged | `BH` |
+//! | rewriter that redirects | `OK status=302 url="…"` | `ERR`: unchanged | as if listed |
+//! | rewriter that replaces | `OK rewrite-url="…?list=…"` | `ERR`: unchanged | as if listed |
+//!
+//! What has no answer yet is `ERR` instead, so that it passes, for who wants it so. `BH` would not keep it from passing through
+//! a rewriter: Squid goes on with the address as it was.
 //!
 //! In an ACL's line fields are URL-escaped by Squid, a rewriter's address is as it was asked for.
 //!
@@ -32,11 +36,15 @@ pub enum Style {
     Matches(Verdict),
     /// A rewriter that sends clients to this address instead of a listed page.
     Redirects(String),
+    /// A rewriter that has Squid fetch this address, with the list's name, instead of a listed page.
+    Replaces(String),
 }
 
 /// One Squid.
 pub struct Squid {
     style: Style,
+    /// Whether what cannot be decided passes.
+    open: bool,
     /// The beginning of a line that is not whole.
     held: Held,
     /// How much of it was searched for its end.
@@ -48,9 +56,9 @@ pub struct Squid {
 }
 
 impl Squid {
-    /// A helper of this style.
-    pub fn new(style: Style) -> Self {
-        Self { style, held: Held::default(), searched: 0, skipping: None, address: Vec::new() }
+    /// A helper of this style; `open`: what cannot be decided passes.
+    pub fn new(style: Style, open: bool) -> Self {
+        Self { style, open, held: Held::default(), searched: 0, skipping: None, address: Vec::new() }
     }
 
     /// Answers all whole lines; hands back what is left.
@@ -100,26 +108,31 @@ impl Squid {
             _ if memchr::memmem::find(address, b"://").is_some() => gate.url(address),
             _ => gate.host(without_port(address)),
         };
-        let Some(Answer { verdict, list }) = answer else {
-            return output.extend_from_slice(b"BH message=no-lists-yet\n");
+        let (verdict, list) = match answer {
+            Some(answer) => (answer.verdict, answer.list),
+            None if self.open => return output.extend_from_slice(b"ERR\n"),
+            None if matches!(self.style, Style::Matches(_)) => {
+                return output.extend_from_slice(b"BH message=no-lists-yet\n");
+            }
+            None => (Verdict::Block, ""),
         };
+        let mut put = |parts: &[&str]| parts.iter().for_each(|part| output.extend_from_slice(part.as_bytes()));
         match &self.style {
             Style::Matches(wanted) => {
-                let word: &[u8] = if verdict == *wanted { b"OK" } else { b"ERR" };
-                for part in [word, b" blocker_verdict=", verdict.name().as_bytes()] {
-                    output.extend_from_slice(part);
-                }
+                put(&[if verdict == *wanted { "OK" } else { "ERR" }, " blocker_verdict=", verdict.name()]);
                 if !list.is_empty() {
-                    output.extend_from_slice(b" blocker_list=");
-                    output.extend_from_slice(list.as_bytes());
+                    put(&[" blocker_list=", list]);
                 }
             }
-            Style::Redirects(page) if verdict == Verdict::Block => {
-                for part in ["OK status=302 url=\"", page, "\""] {
-                    output.extend_from_slice(part.as_bytes());
+            Style::Redirects(page) if verdict == Verdict::Block => put(&["OK status=302 url=\"", page, "\""]),
+            Style::Replaces(page) if verdict == Verdict::Block => {
+                put(&["OK rewrite-url=\"", page]);
+                if !list.is_empty() {
+                    put(&[if page.contains('?') { "&list=" } else { "?list=" }, list]);
                 }
+                put(&["\""]);
             }
-            Style::Redirects(_) => output.extend_from_slice(b"ERR"),
+            Style::Redirects(_) | Style::Replaces(_) => put(&["ERR"]),
         }
         output.push(b'\n');
     }

@@ -1,0 +1,84 @@
+"""A running node's configuration read anew, at SIGHUP: what can change under it changes, what cannot is told.
+
+All of it is validated before any of it is used, so a faulty file changes nothing. Decisions go on meanwhile, by the old
+configuration until the matcher with the new policies is put in place, in one step for all gateways.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import structlog
+
+from blocker import log as logging
+from blocker.errors import BlockerError, SettingsError
+from blocker.log import describe
+from blocker.matcher import DEFAULT_POLICY
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pydantic import BaseModel
+
+    from blocker.cli.node import Node
+    from blocker.settings import Settings
+
+log = structlog.get_logger(__name__)
+
+# What is bound, opened or counted by for as long as a node runs.
+_FIXED = ("data_dir", "lists_dir", "redis_url", "deployment", "node", "roles", "timezone", "http", "hits", "companions")
+_FIXED_OF_GATEWAYS = ("enabled", "host", "port", "unix", "unix_mode")
+# gRPC holds the limits by itself, from its start on.
+_FIXED_OF_ENVOY = ("enabled", "host", "port", "max_connections", "max_requests", "request_seconds", "idle_seconds")
+
+
+def reload(node: Node) -> None:
+    """Read the configuration and use it; whatever is wrong with it is logged, and the old one stays."""
+    try:
+        settings = node.context.load()
+    except SettingsError as error:
+        log.error("configuration not read anew, the old one stays", detail=str(error))  # noqa: TRY400 - our own text
+        return
+    waiting = sorted(needing_restart(node.context.settings, settings))
+    if waiting:
+        log.warning("these settings change with the next start only", settings=waiting)
+    try:
+        _use(node, settings)
+    except BlockerError as error:
+        log.error("configuration not used whole", **describe(error))  # noqa: TRY400 - no values
+        return
+    log.info("configuration read anew")
+
+
+def needing_restart(old: Settings, new: Settings) -> Iterator[str]:
+    """Names of settings that differ and cannot change under a running node."""
+    yield from (name for name in _FIXED if getattr(old, name) != getattr(new, name))
+    for name, gateway in old.gateways:
+        other: BaseModel = getattr(new.gateways, name)
+        if name == "workers":
+            if other != gateway:
+                yield "gateways.workers"
+            continue
+        fields = _FIXED_OF_ENVOY if name == "envoy" else _FIXED_OF_GATEWAYS
+        fixed = (field for field in fields if getattr(gateway, field) != getattr(other, field))
+        yield from (f"gateways.{name}.{field}" for field in fixed)
+
+
+def _use(node: Node, settings: Settings) -> None:
+    old = node.context.settings
+    # What cannot change is kept as it was, so that what is told of it stays true.
+    settings = settings.model_copy(update={name: getattr(old, name) for name in _FIXED})
+    node.context.settings = settings
+    logging.configure(settings.log_level, settings.log_format)
+    node.follower.configure(node.context.policies, settings.poll_seconds)
+    node.stop_page.configure(settings.stop_page)
+    node.streams.configure(settings.gateways, node.stop_page.as_bytes())
+    if node.envoy is not None:
+        node.envoy.configure(settings.gateways.envoy, node.stop_page.as_bytes())
+    node.exporter.shadow_lists(settings.shadow_lists)
+    node.office.configure(settings.guards, node.context.policies)
+    if node.worker is not None:
+        node.worker.configure(settings.guards, settings.keep_serials)
+    node.http_probe.policies = tuple(sorted({DEFAULT_POLICY, *settings.policies}))
+    node.canaries.configure(settings)
+    node.host.reconfigured()

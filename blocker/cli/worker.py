@@ -1,0 +1,83 @@
+"""A worker of the stream gateways, started by the node and not by people: `python -m blocker.cli.worker`."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import uvloop
+
+from blocker import log
+from blocker.gateways.companion import Companion
+from blocker.gateways.streams import Streams
+from blocker.sections import GatewaySettings
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+# How long the node may take to hand over its table, in seconds; without one the gateways answer that there is none.
+_TABLE_SECONDS = 10.0
+
+
+def main() -> None:
+    """Serve until SIGTERM, or until the node has gone."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("socket", type=Path)
+    parser.add_argument("--listen", action="append", default=[], help="gateway=descriptor,descriptor…")
+    parser.add_argument("--log-level", default="info")
+    parser.add_argument("--log-format", default="console")
+    arguments = parser.parse_args()
+    log.configure(arguments.log_level, arguments.log_format)
+    log.catch_uncaught()
+    listened = {
+        name: [int(one) for one in rest.split(",")] for name, _, rest in (a.partition("=") for a in arguments.listen)
+    }
+    with contextlib.suppress(KeyboardInterrupt):
+        uvloop.run(serve(arguments.socket, listened))
+
+
+async def serve(path: Path, listened: Mapping[str, Sequence[int]]) -> None:
+    """Serve gateways at sockets that the node has opened."""
+    loop, stopping = asyncio.get_running_loop(), asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stopping.set)
+    loop.add_reader(sys.stdin.fileno(), lambda: _gone(stopping))
+    companion = Companion(path, "worker", "", lambda _url: (None, None))
+    running = asyncio.create_task(companion.run())
+    meeting = asyncio.create_task(companion.met.wait())
+    ending = asyncio.create_task(stopping.wait())
+    await asyncio.wait((meeting, ending), return_when=asyncio.FIRST_COMPLETED)
+    streams = None
+    if not stopping.is_set():
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_TABLE_SECONDS):
+                await companion.supplied()
+        streams = Streams(companion.engine, GatewaySettings.model_validate(companion.told["gateways"]), companion.pages)
+        companion.on_change(
+            lambda told: streams.configure(GatewaySettings.model_validate(told["gateways"]), companion.pages)
+        )
+        for name, descriptors in listened.items():
+            await streams[name].start([socket.socket(fileno=one) for one in descriptors])
+    await ending
+    if streams is not None:
+        await streams.stop()
+    companion.stop()
+    await running
+    meeting.cancel()
+
+
+def _gone(stopping: asyncio.Event) -> None:
+    if not os.read(sys.stdin.fileno(), 1):
+        asyncio.get_running_loop().remove_reader(sys.stdin.fileno())
+        stopping.set()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,65 @@
+"""The stream gateways of one process: the node's own, or a worker's."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from blocker.gateways import check, icap, spoe
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from blocker.gateways.engine import StopPageBytes, VerdictEngine
+    from blocker.gateways.listener import Listener
+    from blocker.gateways.probe import StreamProbe
+    from blocker.sections import GatewaySettings
+
+PROBES: dict[str, Callable[[Listener], StreamProbe]] = {
+    check.NAME: check.CheckProbe,
+    icap.NAME: icap.IcapProbe,
+    spoe.NAME: spoe.SpoeProbe,
+}
+
+
+class Streams:
+    """All that are enabled, not yet listening.
+
+    Args:
+        engine: Decides and counts.
+        settings: Which are enabled, where they listen, their limits and policies.
+        pages: The stop page; see `VerdictEngine.gate`.
+
+    Raises:
+        UnknownPolicy: One of them names a policy that is not there.
+    """
+
+    def __init__(self, engine: VerdictEngine, settings: GatewaySettings, pages: Sequence[StopPageBytes]) -> None:
+        self._engine = engine
+        self._listeners: dict[str, Listener] = {}
+        if settings.check.enabled:
+            self._listeners[check.NAME] = check.check_listener(engine, settings.check, pages)
+        if settings.icap.enabled:
+            self._listeners[icap.NAME] = icap.icap_listener(engine, settings.icap, pages)
+        if settings.spoe.enabled:
+            self._listeners[spoe.NAME] = spoe.spoe_listener(engine, settings.spoe)
+
+    def __iter__(self) -> Iterator[Listener]:
+        return iter(self._listeners.values())
+
+    def __getitem__(self, name: str) -> Listener:
+        return self._listeners[name]
+
+    def configure(self, settings: GatewaySettings, pages: Sequence[StopPageBytes]) -> None:
+        """Take over policies, limits and the stop page, for connections that are open too; addresses stay.
+
+        Policies count from the next swap of the matcher on.
+        """
+        for name, listener in self._listeners.items():
+            chosen = getattr(settings, name)
+            self._engine.configure(listener.gate, chosen.policy, pages)
+            listener.limits = chosen
+
+    async def stop(self) -> None:
+        """All at once: each may wait for connections that last."""
+        await asyncio.gather(*(listener.stop() for listener in self))
