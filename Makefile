@@ -8,7 +8,7 @@ NATIVE := blocker/native
 NATIVE_SOURCES := $(shell find $(NATIVE)/src -name '*.rs') $(NATIVE)/Cargo.toml $(NATIVE)/Cargo.lock
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test coverage check bench format lock clean packages
+.PHONY: help setup run test coverage check protocols bench format lock clean packages
 
 help:
 	@echo "make run     build, start a node on an embedded Redis with the sample lists"
@@ -52,6 +52,10 @@ check: setup
 	$(BIN)/pytest -q tests/test_architecture.py
 	cargo fmt --check --manifest-path $(NATIVE)/Cargo.toml
 	cargo clippy --release --locked --all-targets --manifest-path $(NATIVE)/Cargo.toml -- -D warnings
+
+# Envoy's messages. What this writes is committed.
+protocols: setup
+	$(BIN)/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. blocker/gateways/_envoy/ext_authz.proto
 
 bench: setup
 	$(BIN)/blocker bench

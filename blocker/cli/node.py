@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from blocker.cli.context import Context
     from blocker.follower import Follower
     from blocker.gateways.canaries import Probe
+    from blocker.gateways.envoy import EnvoyListener
     from blocker.settings import Settings
     from blocker.store.redis import Store
 
@@ -83,6 +84,7 @@ class Node:
         )
         self.stop_page = StopPage(self._settings.stop_page)
         self.streams = Streams(engine, self._settings.gateways, self.stop_page.as_bytes())
+        self.envoy: EnvoyListener | None = None
         self.follower.on_swap(engine.swapped)
         self.host = CompanionHost(
             self._settings.companions,
@@ -109,6 +111,11 @@ class Node:
         probes: list[Probe] = [self.http_probe, HelperProbe(self.host)]
         for probe in probes + [PROBES[one.name](one) for one in self.streams]:
             self.canaries.register(probe)
+        if self._settings.gateways.envoy.enabled:
+            from blocker.gateways.envoy import EnvoyProbe, envoy_listener  # loads gRPC
+
+            self.envoy = envoy_listener(engine, self._settings.gateways.envoy, self.stop_page.as_bytes())
+            self.canaries.register(EnvoyProbe(self.envoy))
 
     @property
     def _settings(self) -> Settings:
@@ -214,13 +221,13 @@ class Node:
         else:
             for listener in self.streams:
                 await listener.start()
+        if self.envoy is not None:
+            await self.envoy.start()
 
     async def _stop_gateways(self) -> None:
         """May be called twice."""
-        if self._workers is not None:
-            await self._workers.stop()
-        else:
-            await self.streams.stop()
+        others = self._workers or self.streams
+        await asyncio.gather(others.stop(), *([] if self.envoy is None else [self.envoy.stop()]))
         self.host.stop()
 
     def _welcome(self) -> Mapping[str, object]:
@@ -236,7 +243,8 @@ class Node:
         }
 
     async def _announce(self, ready: Callable[[Node], None]) -> None:
-        log.info("listening", http=self.server.addresses, **{one.name: one.addresses for one in self.streams})
+        listening = [*self.streams, *([] if self.envoy is None else [self.envoy])]
+        log.info("listening", http=self.server.addresses, **{one.name: one.addresses for one in listening})
         ingests = Role.INGEST in self._settings.roles
         awaited = {source.name for source in usable_sources(self.context.settings.lists_dir)} if ingests else set()
         patience = asyncio.get_running_loop().time() + FIRST_LISTS_SECONDS

@@ -44,7 +44,7 @@ def client(port: int, *options: str) -> tuple[str, str]:
     return done.stdout.decode("latin-1"), done.stderr.decode("latin-1")
 
 
-WAYS = ([], ["-nopreview"], ["-no204"], ["-nopreview", "-no204"], ["-w", "4"], ["-w", "1024"])
+WAYS: tuple[list[str], ...] = ([], ["-nopreview"], ["-no204"], ["-nopreview", "-no204"], ["-w", "4"], ["-w", "1024"])
 
 
 def test_it_asks_in_every_way(node: Node, port: int, tmp_path: Path) -> None:
