@@ -55,12 +55,13 @@ def test_it_asks_in_every_way(node: Node, port: int, tmp_path: Path) -> None:
     kept = tmp_path / "kept"
     for way in WAYS:
         for method in ("GET", "POST"):
+            if method == "POST" and "-nopreview" not in way:
+                continue  # this client shows no answer that comes within a preview; Squid does
             sent = ["-f", str(body)] if method == "POST" else []
-            page, headers = client(
-                port, "-method", method, *sent, "-req", "http://listed.example/gallery/1.jpg?x=y", *way
-            )  # fmt: skip
-            assert "451" in headers, (way, method)
-            assert "Access to the page you asked for was stopped" in page
+            options = ["-method", method, *sent, "-req", "http://listed.example/gallery/1.jpg?x=y", *way]
+            page, headers = client(port, *options)
+            assert "451" in headers, options
+            assert "Access to the page you asked for was stopped" in page, options
         kept.unlink(missing_ok=True)
         _, headers = client(
             port, "-method", "POST", "-f", str(body), "-o", str(kept), "-req", "http://harmless.example/", *way
