@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.e2e.node import Node
 from tests.e2e.processes import until
-from tests.e2e.test_workers import Node
 from tests.redis_server import RedisServer, free_port
 
 if TYPE_CHECKING:
