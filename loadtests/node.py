@@ -1,0 +1,61 @@
+"""A real node on loopback with the million rules: Redis and `blocker serve` in processes of their own."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+import subprocess
+from typing import TYPE_CHECKING, Any
+
+from loadtests.measure import LOAD_CORE, SERVER_CORE, on_core
+from loadtests.workload import RULES, lines
+from tests.e2e.processes import NodeProcess, program, until
+from tests.redis_server import RedisServer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from pathlib import Path
+
+LIST = "police"
+
+
+class LoadedNode(NodeProcess):
+    """A node whose list is pushed by `blocker lists push`."""
+
+    def push(self, entries: Iterable[str], *, nice: int = 0) -> dict[str, Any]:
+        """Make these lines the list, from a process of the load's core."""
+        path = self.directory / "list.txt"
+        path.write_text("\n".join(entries), "utf-8")
+        with on_core(LOAD_CORE):
+            told = subprocess.run(
+                [*program(), "lists", "push", LIST, str(path), "--publish", "--json"],
+                env=self.environment, cwd=self.directory, stdout=subprocess.PIPE, check=True,
+                preexec_fn=lambda: os.nice(nice),
+            ).stdout  # fmt: skip
+        found: dict[str, Any] = json.loads(told.splitlines()[-1])
+        assert found["status"] == "published", found["status"]
+        return found
+
+    def decides(self, url: str, verdict: str) -> bool:
+        """Whether it says so of an address."""
+        return bool(self.check_many([url])[0]["verdict"] == verdict)
+
+
+@contextlib.contextmanager
+def loaded_node(directory: Path, rules: int = RULES, **settings: str) -> Iterator[LoadedNode]:
+    """A node on the server's core that enforces the list; Redis is on the load's."""
+    (directory / "lists").mkdir()
+    with on_core(LOAD_CORE):
+        redis = RedisServer(directory / "redis").start()
+    try:
+        node = LoadedNode(directory, redis_url=redis.url, deployment=f"l{secrets.token_hex(8)}", **settings)
+        with node:
+            with on_core(SERVER_CORE):
+                node.start(ready=False)
+            node.push(lines(rules))
+            until(lambda: node.ready().get("ready", True) and node.decides("http://domain0.example/", "block"))
+            yield node
+    finally:
+        redis.close()

@@ -1,0 +1,64 @@
+"""What all load tests ask: a million rules, 700 k domains and 300 k pages, and one question in a hundred about them."""
+
+from __future__ import annotations
+
+import struct
+from typing import TYPE_CHECKING
+
+from blocker._native import LineParser, Table
+from blocker.matcher import ListMetadata, Matcher
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from pathlib import Path
+
+RULES = 1_000_000
+KEY = bytes(16)
+# Different questions: more than a processor's caches hold, few enough to be read from memory.
+QUESTIONS = 200_000
+LISTED_EVERY = 100
+#: Whatever the answer, it is right.
+ANY = 2**32 - 1
+
+
+def domains(rules: int = RULES) -> Iterator[str]:
+    """Names that are listed with all below them."""
+    return (f"domain{number}.example" for number in range(rules * 7 // 10))
+
+
+def pages(rules: int = RULES) -> Iterator[str]:
+    """Pages that are listed with all below them, without scheme and last slash."""
+    return (f"page{number}.example/listed" for number in range(rules * 3 // 10))
+
+
+def lines(rules: int = RULES) -> list[str]:
+    """The list in the format `url`."""
+    return [f"http://*.{name}" for name in domains(rules)] + [f"http://{page}/" for page in pages(rules)]
+
+
+def matcher(rules: int = RULES) -> Matcher:
+    """The list, ready to decide."""
+    parser = LineParser("url")
+    parser.feed("\n".join(lines(rules)).encode())
+    run = parser.finish().nodes(KEY)
+    return Matcher.of(Table.build([("list", 1, False, ListMetadata().dump(), run)], KEY))
+
+
+def urls(count: int = QUESTIONS, rules: int = RULES) -> Iterator[tuple[str, bool]]:
+    """Addresses, and whether they are listed: by page and by domain in turns, all over the list."""
+    for number in range(1, count + 1):
+        turn, listed = divmod(number, LISTED_EVERY)
+        if listed != 0:
+            yield f"http://other{number % 50_000}.example/page/{number}?q=1", False
+        elif turn % 2:
+            yield f"http://page{turn * 7919 % (rules * 3 // 10)}.example/listed/", True
+        else:
+            yield f"http://www.domain{turn * 7919 % (rules * 7 // 10)}.example/page/{number}", True
+
+
+def write_questions(path: Path, questions: Iterable[tuple[bytes, int]], greeting: bytes = b"") -> Path:
+    """A file for `load.c`: what a connection says first, then each question and how many blocks its answer tells of."""
+    with path.open("wb") as file:
+        for question, blocks in ((greeting, ANY), *questions):
+            file.write(struct.pack("=II", len(question), blocks) + question)
+    return path
