@@ -55,7 +55,7 @@ def loaded_node(directory: Path, rules: int = RULES, **settings: str) -> Iterato
             with on_core(SERVER_CORE):
                 node.start(ready=False)
             node.push(lines(rules))
-            until(lambda: node.ready().get("ready", True) and node.decides("http://domain0.example/", "block"))
+            until(lambda: node.get("/readyz")[0] == 200 and node.decides("http://domain0.example/", "block"))
             yield node
     finally:
         redis.close()

@@ -4,8 +4,8 @@
 
 Needs squidGuard, redis-server and a C compiler. All are url_rewrite programs on two pipes, the helper is a companion of
 a real node with 1 M rules; one question in a hundred is listed; every answer of it and of squidGuard is checked.
-Asked with thousands of lines in flight (answers a second), and one at a time (median latency). Then the memory of twenty
-helpers beside that of one.
+Asked with thousands of lines in flight (answers a second), and one at a time (median latency). Then the memory of
+twenty helpers beside that of one.
 """
 
 from __future__ import annotations
