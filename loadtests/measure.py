@@ -11,7 +11,7 @@ import statistics
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +35,10 @@ class Figures:
     lost: int = 0  # questions without an answer
     late: float = 0.0  # latency in microseconds that one answer in a thousand exceeds
     other: float = 0.0  # the same in the load's second phase
+
+    def each(self, parts: int) -> Figures:
+        """The same for parts of an answer, such as the decisions of a batch."""
+        return replace(self, rate=self.rate * parts, cpu=self.cpu / parts)
 
 
 def needs(*programs: str) -> None:
