@@ -30,10 +30,13 @@ from loadtests.measure import (
 SECONDS = 4
 LUA = """
 local n = 0
+local function name(number)  -- as workload.py makes it
+  return string.format("%08x.example", number * 2654435761 % 4294967296)
+end
 request = function()
   n = n + 1
-  local url = "http://other" .. (n % 50000) .. ".example/page/" .. n .. "?q=1"
-  if n % 100 == 0 then url = "http://page" .. (n % 300000) .. ".example/listed/" end
+  local url = "http://" .. name(3 * (n % 50000) + 2) .. "/page/" .. n .. "?q=1"
+  if n % 100 == 0 then url = "http://" .. name(3 * (n % 300000) + 1) .. "/listed/" end
   return wrk.format("GET", "/nginx", {["X-Original-URL"] = url, ["Host"] = "blocker"})
 end
 """

@@ -55,7 +55,7 @@ url_check.Profile default pass ALL
 
 def peer(directory: Path, port: int) -> list[str]:
     """Write its tables and configuration; the command that starts it."""
-    (directory / "domains").write_text("".join(f"{name}: 1\n" for name in domains()), "ascii")
+    (directory / "domains").write_text("".join(f"{domain}: 1\n" for domain in domains()), "ascii")
     (directory / "pages").write_text("".join(f"{page}/: 1\n" for page in pages()), "ascii")
     configuration = directory / "c-icap.conf"
     libraries = next(Path("/usr/lib").glob("**/c_icap"))

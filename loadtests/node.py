@@ -10,7 +10,7 @@ import subprocess
 from typing import TYPE_CHECKING, Any
 
 from loadtests.measure import LOAD_CORE, SERVER_CORE, on_core
-from loadtests.workload import RULES, lines
+from loadtests.workload import RULES, lines, name
 from tests.e2e.processes import NodeProcess, program, until
 from tests.redis_server import RedisServer
 
@@ -55,7 +55,7 @@ def loaded_node(directory: Path, rules: int = RULES, **settings: str) -> Iterato
             with on_core(SERVER_CORE):
                 node.start(ready=False)
             node.push(lines(rules))
-            until(lambda: node.get("/readyz")[0] == 200 and node.decides("http://domain0.example/", "block"))
+            until(lambda: node.get("/readyz")[0] == 200 and node.decides(f"http://{name(0)}/", "block"))
             yield node
     finally:
         redis.close()

@@ -31,7 +31,7 @@ STOP_PAGE = "http://stop.example/"
 def build(directory: Path, rules: int = RULES) -> list[str]:
     """Make its database; the command that starts it."""
     directory.mkdir()
-    (directory / "domains").write_text("".join(f"{name}\n" for name in domains(rules)), "ascii")
+    (directory / "domains").write_text("".join(f"{domain}\n" for domain in domains(rules)), "ascii")
     (directory / "urls").write_text("".join(f"{page}\n" for page in pages(rules)), "ascii")
     configuration = directory / "squidGuard.conf"
     configuration.write_text(CONFIGURATION.format(directory=directory, page=STOP_PAGE), "ascii")

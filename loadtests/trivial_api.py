@@ -1,4 +1,4 @@
-"""The least that FastAPI can do, on uvicorn as the control plane runs it: `trivial_api.py PORT`, started by `http_api.py`."""
+"""The least that FastAPI can do, on uvicorn as the control plane runs it; started by `http_api.py` with a port."""
 
 from __future__ import annotations
 

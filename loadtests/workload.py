@@ -21,19 +21,24 @@ LISTED_EVERY = 100
 ANY = 2**32 - 1
 
 
+def name(number: int) -> str:
+    """A host of which nobody can tell the neighbours, as real ones are: in a sorted database they lie all over it."""
+    return f"{number * 2_654_435_761 % 2**32:08x}.example"
+
+
 def domains(rules: int = RULES) -> Iterator[str]:
     """Names that are listed with all below them."""
-    return (f"domain{number}.example" for number in range(rules * 7 // 10))
+    return (name(3 * number) for number in range(rules * 7 // 10))
 
 
 def pages(rules: int = RULES) -> Iterator[str]:
     """Pages that are listed with all below them, without scheme and last slash."""
-    return (f"page{number}.example/listed" for number in range(rules * 3 // 10))
+    return (f"{name(3 * number + 1)}/listed" for number in range(rules * 3 // 10))
 
 
 def lines(rules: int = RULES) -> list[str]:
     """The list in the format `url`."""
-    return [f"http://*.{name}" for name in domains(rules)] + [f"http://{page}/" for page in pages(rules)]
+    return [f"http://*.{domain}" for domain in domains(rules)] + [f"http://{page}/" for page in pages(rules)]
 
 
 def matcher(rules: int = RULES) -> Matcher:
@@ -49,11 +54,11 @@ def urls(count: int = QUESTIONS, rules: int = RULES) -> Iterator[tuple[str, bool
     for number in range(1, count + 1):
         turn, listed = divmod(number, LISTED_EVERY)
         if listed != 0:
-            yield f"http://other{number % 50_000}.example/page/{number}?q=1", False
+            yield f"http://www.{name(3 * number + 2)}/page/{number}?q=1", False
         elif turn % 2:
-            yield f"http://page{turn * 7919 % (rules * 3 // 10)}.example/listed/", True
+            yield f"http://{name(3 * (turn * 7919 % (rules * 3 // 10)) + 1)}/listed/", True
         else:
-            yield f"http://www.domain{turn * 7919 % (rules * 7 // 10)}.example/page/{number}", True
+            yield f"http://www.{name(3 * (turn * 7919 % (rules * 7 // 10)))}/page/{number}", True
 
 
 def write_questions(path: Path, questions: Iterable[tuple[bytes, int]], greeting: bytes = b"") -> Path:
