@@ -9,8 +9,9 @@
  *             machine's order. The first record is what a connection says first and is answered once; it may be empty.
  * TARGET      a port of 127.0.0.1, or two descriptors of this process: to the helper, from the helper ("5,6")
  *
- * SIGUSR1 and SIGUSR2 say in which of two phases answers are counted from now on; it begins in the first. On standard
- * output: questions, seconds, wrong and lost answers, and for each phase answers and latencies in nanoseconds, as JSON.
+ * SIGUSR1, SIGUSR2 and SIGHUP say in which of three phases answers are counted from now on; it begins in the first. SIGTERM
+ * ends it before its time. On standard output: questions, seconds, wrong and lost answers, and for each phase answers and latencies
+ * in nanoseconds, as JSON.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -24,6 +25,7 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
@@ -45,8 +47,8 @@ struct connection {
 
 static struct question *questions, preamble;
 static size_t question_count, depth;
-static uint64_t buckets[2][64 * SUB], counts[2], longest[2], missed, excess, lost, asked;
-static volatile sig_atomic_t phase;
+static uint64_t buckets[3][64 * SUB], counts[3], longest[3], missed, excess, lost, asked;
+static volatile sig_atomic_t phase, ended;
 static long (*parse)(const char *, size_t, uint32_t *);
 
 static void fail(const char *what) { perror(what); exit(1); }
@@ -57,7 +59,9 @@ static uint64_t now(void) {
     return (uint64_t)t.tv_sec * 1000000000ull + (uint64_t)t.tv_nsec;
 }
 
-static void on_phase(int number) { phase = number == SIGUSR2; }
+static void on_phase(int number) { phase = number == SIGUSR1 ? 0 : number == SIGUSR2 ? 1 : 2; }
+
+static void on_end(int number) { ended = number; }
 
 /* Each parser: bytes of the first answer, 0 if it is not whole, -1 if it is none; and the blocks that it tells of. */
 
@@ -258,6 +262,7 @@ static void ask(struct connection *all, size_t connections, double rate, double 
     uint64_t begin = now(), until = begin + (uint64_t)(seconds * 1e9), turn = 0, issued = 0;
     for (;;) {
         uint64_t present = now(), flying = 0;
+        if (ended && present < until) until = present;
         if (present < until && rate == 0) {
             for (size_t at = 0; at < connections; at++)
                 if (all[at].from >= 0) refill(&all[at]), flush(&all[at]);
@@ -289,7 +294,7 @@ static void ask(struct connection *all, size_t connections, double rate, double 
     for (size_t at = 0; at < connections; at++) lost += all[at].flying;
     printf("{\"asked\": %lu, \"seconds\": %.6f, \"missed\": %lu, \"excess\": %lu, \"lost\": %lu, \"phases\": [", asked,
            (double)(now() - begin) / 1e9, missed, excess, lost);
-    for (int which = 0; which < 2; which++)
+    for (int which = 0; which < 3; which++)
         printf("%s{\"answers\": %lu, \"p50\": %lu, \"p99\": %lu, \"p999\": %lu, \"max\": %lu}", which ? ", " : "",
                counts[which], percentile(which, 0.5), percentile(which, 0.99), percentile(which, 0.999), longest[which]);
     printf("]}\n");
@@ -300,6 +305,9 @@ int main(int count, char **words) {
     signal(SIGPIPE, SIG_IGN);
     signal(SIGUSR1, on_phase);
     signal(SIGUSR2, on_phase);
+    signal(SIGHUP, on_phase);
+    signal(SIGTERM, on_end);
+    prctl(PR_SET_TIMERSLACK, 1000); /* nanoseconds; what is due is asked then */
     parse = *words[1] == 'l' ? parse_lines : *words[1] == 'h' ? parse_http : *words[1] == 'i' ? parse_icap : parse_spop;
     size_t connections = strtoul(words[2], NULL, 10);
     depth = strtoul(words[3], NULL, 10);

@@ -34,7 +34,6 @@ class Figures:
     wrong: int = 0  # answers that say something else than the list
     lost: int = 0  # questions without an answer
     late: float = 0.0  # latency in microseconds that one answer in a thousand exceeds
-    other: float = 0.0  # the same in the load's second phase
 
     def each(self, parts: int) -> Figures:
         """The same for parts of an answer, such as the decisions of a batch."""
@@ -170,8 +169,8 @@ class Load:
 def figures(told: bytes, used: float) -> Figures:
     """What `load.c` told, beside the seconds of processor time that it took the server."""
     found = json.loads(told)
-    first, second = found["phases"]
-    answers = first["answers"] + second["answers"]
+    [first, *others] = found["phases"]
+    answers = sum(phase["answers"] for phase in (first, *others))
     return Figures(
         rate=answers / found["seconds"],
         cpu=used / max(answers, 1) * 1e6,
@@ -179,7 +178,6 @@ def figures(told: bytes, used: float) -> Figures:
         wrong=found["missed"] + found["excess"],
         lost=found["lost"],
         late=first["p999"] / 1000,
-        other=second["p999"] / 1000,
     )
 
 

@@ -9,6 +9,7 @@ import secrets
 import subprocess
 from typing import TYPE_CHECKING, Any
 
+from blocker.store.keys import Keys
 from loadtests.measure import LOAD_CORE, SERVER_CORE, on_core
 from loadtests.workload import RULES, lines, name
 from tests.e2e.processes import NodeProcess, program, until
@@ -22,7 +23,23 @@ LIST = "police"
 
 
 class LoadedNode(NodeProcess):
-    """A node whose list is pushed by `blocker lists push`."""
+    """A node whose list is pushed by `blocker lists push`.
+
+    Args:
+        directory: See `NodeProcess`.
+        redis: Its store.
+        settings: See `NodeProcess`.
+    """
+
+    def __init__(self, directory: Path, redis: RedisServer, **settings: str) -> None:
+        deployment = f"l{secrets.token_hex(8)}"
+        super().__init__(directory, redis_url=redis.url, deployment=deployment, **settings)
+        self._redis = redis
+        self._commits = Keys(deployment).commits
+
+    def commits(self) -> int:
+        """How many changes of lists there were."""
+        return int(self._redis.command("XLEN", self._commits)[1:])
 
     def push(self, entries: Iterable[str], *, nice: int = 0) -> dict[str, Any]:
         """Make these lines the list, from a process of the load's core."""
@@ -50,8 +67,7 @@ def loaded_node(directory: Path, rules: int = RULES, **settings: str) -> Iterato
     with on_core(LOAD_CORE):
         redis = RedisServer(directory / "redis").start()
     try:
-        node = LoadedNode(directory, redis_url=redis.url, deployment=f"l{secrets.token_hex(8)}", **settings)
-        with node:
+        with LoadedNode(directory, redis, **settings) as node:
             with on_core(SERVER_CORE):
                 node.start(ready=False)
             node.push(lines(rules))
