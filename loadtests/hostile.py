@@ -57,19 +57,20 @@ async def deaf(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 async def again_and_again(port: int, one: Callable[..., Awaitable[None]]) -> None:
     """Come back whenever it is cut off."""
     while True:
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, RuntimeError):  # uvloop raises the latter where a transport is closed
             reader, writer = await asyncio.open_connection("127.0.0.1", port)
-            watching = asyncio.create_task(one(reader, writer))
-            with contextlib.suppress(OSError):
-                await watching
-            writer.transport.abort()
+            with contextlib.closing(writer.transport):
+                await one(reader, writer)
         await asyncio.sleep(_PAUSE_SECONDS)
 
 
 async def main(port: int, count: int) -> None:
     """All of them."""
     kinds = itertools.islice(itertools.cycle((slow, endless, garbage, deaf)), count)
-    await asyncio.gather(*(again_and_again(port, kind) for kind in kinds))
+    peers = [asyncio.create_task(again_and_again(port, kind)) for kind in kinds]
+    await asyncio.sleep(1)
+    print("connected", flush=True)
+    await asyncio.gather(*peers)
 
 
 if __name__ == "__main__":
