@@ -41,7 +41,7 @@ class LoadedNode(NodeProcess):
         """How many changes of lists there were."""
         return int(self._redis.command("XLEN", self._commits)[1:])
 
-    def push(self, entries: Iterable[str], *, nice: int = 0) -> dict[str, Any]:
+    def push(self, entries: Iterable[str]) -> dict[str, Any]:
         """Make these lines the list, from a process of the load's core."""
         path = self.directory / "list.txt"
         path.write_text("\n".join(entries), "utf-8")
@@ -49,7 +49,6 @@ class LoadedNode(NodeProcess):
             told = subprocess.run(
                 [*program(), "lists", "push", LIST, str(path), "--publish", "--json"],
                 env=self.environment, cwd=self.directory, stdout=subprocess.PIPE, check=True,
-                preexec_fn=lambda: os.nice(nice),
             ).stdout  # fmt: skip
         found: dict[str, Any] = json.loads(told.splitlines()[-1])
         assert found["status"] == "published", found["status"]
@@ -58,6 +57,11 @@ class LoadedNode(NodeProcess):
     def decides(self, url: str, verdict: str) -> bool:
         """Whether it says so of an address."""
         return bool(self.check_many([url])[0]["verdict"] == verdict)
+
+
+def give_way() -> None:
+    """Run this process only where its core would be idle, so that it does not disturb the load there."""
+    os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
 
 
 @contextlib.contextmanager

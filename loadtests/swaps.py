@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from loadtests.measure import LOAD_CORE, SOURCES, Load, free_port, on_core, ratio, rounds, show
-from loadtests.node import LIST, LoadedNode, loaded_node
+from loadtests.node import LIST, LoadedNode, give_way, loaded_node
 from loadtests.spoe import check_question
 from loadtests.workload import RULES, lines, name, urls, write_questions
 from tests.e2e.processes import program, until
@@ -63,7 +63,7 @@ class Swapper:
         with on_core(LOAD_CORE):
             command = subprocess.Popen(
                 [*program(), "lists", "rollback", LIST, str(self._serials[self._second]), "--reason", "load"],
-                env=self.node.environment, cwd=self.node.directory, stdout=subprocess.DEVNULL,
+                env=self.node.environment, cwd=self.node.directory, stdout=subprocess.DEVNULL, preexec_fn=give_way,
             )  # fmt: skip
         until(lambda: self.node.commits() > before)
         committed()
