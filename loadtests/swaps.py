@@ -142,7 +142,7 @@ def report(title: str, found: dict[str, Any]) -> bool:
 def main() -> None:
     """Measure and print."""
     swaps, well = rounds(SWAPS), True
-    for workers in (0,):
+    for workers in (0, 2):
         with tempfile.TemporaryDirectory() as directory:
             path, port = Path(directory), free_port()
             load = Load(path, seconds=1.5)
