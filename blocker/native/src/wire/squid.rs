@@ -19,7 +19,7 @@
 //!
 //! Bounds: a line of 256 KiB; of a longer one the rest is skipped, and the answer is `BH`.
 
-use memchr::memchr;
+use memchr::{memchr, memchr_iter};
 
 use super::held::Held;
 use super::http::{unescape, without_port};
@@ -105,7 +105,7 @@ impl Squid {
         let answer = match address {
             b"" => return output.extend_from_slice(b"BH message=no-address\n"),
             b"-" => Some(Answer { verdict: Verdict::Allow, list: "" }),
-            _ if memchr::memmem::find(address, b"://").is_some() => gate.url(address),
+            _ if has_scheme(address) => gate.url(address),
             _ => gate.host(without_port(address)),
         };
         let (verdict, list) = match answer {
@@ -153,6 +153,11 @@ impl Codec for Squid {
     fn drain(&mut self) {
         // Squid ends its helpers by closing their input.
     }
+}
+
+/// Whether `://` is somewhere in it. Most often it is at the first colon, for which no searcher need be built.
+fn has_scheme(address: &[u8]) -> bool {
+    memchr_iter(b':', address).any(|at| address[at..].starts_with(b"://"))
 }
 
 /// The channel's number with its space, or nothing; and the rest of the line.
