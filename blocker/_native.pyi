@@ -33,6 +33,7 @@ __all__ = [
     "best_language",
     "canonical_rule",
     "canonicalize",
+    "join_answers",
     "parse_rule",
     "surt",
 ]

@@ -16,7 +16,7 @@ from blocker.gateways.icap import icap_listener
 from blocker.gateways.spoe import spoe_listener
 from blocker.hits.counters import HitCounter
 from blocker.sections import CheckSettings, IcapSettings, SpoeSettings
-from loadtests.workload import matcher
+from loadtests.workload import RULES, matcher
 
 if TYPE_CHECKING:
     from blocker.gateways.listener import Listener
@@ -33,10 +33,10 @@ class Nowhere:
         return {}
 
 
-def alone() -> VerdictEngine:
-    """An engine with the million rules and no node around it."""
+def alone(rules: int = RULES) -> VerdictEngine:
+    """An engine with the rules and no node around it."""
     hits = HitCounter(Nowhere(), node="load", zone=ZoneInfo("UTC"))
-    return VerdictEngine(SimpleNamespace(matcher=matcher(), status=None), hits)
+    return VerdictEngine(SimpleNamespace(matcher=matcher(rules), status=None), hits)
 
 
 def listener(name: str, engine: VerdictEngine, port: int) -> Listener:

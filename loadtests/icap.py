@@ -63,12 +63,16 @@ def peer(directory: Path, port: int) -> list[str]:
     return ["c-icap", "-N", "-D", "-f", str(configuration)]
 
 
-def questions(service: str) -> Iterator[tuple[bytes, int]]:
+def question(url: str, service: str) -> bytes:
     """What a proxy asks."""
-    for url, listed in urls():
-        head = f"GET {url} HTTP/1.1\r\nHost: {urlsplit(url).netloc}\r\nUser-Agent: load\r\nAccept: */*\r\n\r\n".encode()
-        asked = reqmod(head, "Allow: 204").replace(b"icap://blocker/reqmod", b"icap://127.0.0.1/" + service.encode())
-        yield asked, listed
+    head = f"GET {url} HTTP/1.1\r\nHost: {urlsplit(url).netloc}\r\nUser-Agent: load\r\nAccept: */*\r\n\r\n".encode()
+    asked = reqmod(head, "Allow: 204")
+    return asked.replace(b"icap://blocker/reqmod", b"icap://127.0.0.1/" + service.encode(), 1)
+
+
+def questions(service: str) -> Iterator[tuple[bytes, int]]:
+    """All of them."""
+    return ((question(url, service), listed) for url, listed in urls())
 
 
 def main() -> None:

@@ -183,7 +183,7 @@ def figures(told: bytes, used: float) -> Figures:
 
 def middle(rows: Sequence[Figures], field: str) -> float:
     """The median of a figure."""
-    return statistics.median(getattr(row, field) for row in rows)
+    return float(statistics.median(getattr(row, field) for row in rows))
 
 
 def show(title: str, found: dict[str, list[Figures]], fields: Sequence[str] = ("rate", "cpu", "median")) -> None:

@@ -136,7 +136,7 @@ def report(title: str, found: dict[str, Any]) -> bool:
     print(f"{title}  wrong {wrong}, lost {found['lost']}, of {found['asked']:,}")
     times = swapping["p999"] / quiet["p999"]
     ratio(f"{title}, p99.9 while swapped, times that between", times, "1.3 or less")
-    return wrong == found["lost"] == 0 and times <= MOST
+    return bool(wrong == found["lost"] == 0 and times <= MOST)
 
 
 def main() -> None:
@@ -147,8 +147,7 @@ def main() -> None:
             path, port = Path(directory), free_port()
             load = Load(path, seconds=1.5)
             questions = write_questions(path / "questions", ((check_question(url), listed) for url, listed in urls()))
-            settings = {"gateways__workers": str(workers), "gateways__check__port": str(port)}
-            with loaded_node(path, **settings) as node:
+            with loaded_node(path, gateways__workers=str(workers), gateways__check__port=str(port)) as node:
                 swapper = Swapper(node, port)
                 for title, connections, enemies in (("calm", CONNECTIONS, 0), ("hostile", HELD, HOSTILE)):
                     with hostile(port, enemies) if enemies else contextlib.nullcontext():
