@@ -63,7 +63,10 @@ impl Squid {
 
     /// Answers all whole lines; hands back what is left.
     fn consume<'a, D: Decide>(&mut self, mut input: &'a [u8], gate: &mut D, output: &mut Vec<u8>) -> (Flow, &'a [u8]) {
+        let mut coming = &input[memchr(b'\n', input).map_or(input.len(), |end| end + 1)..];
+        coming = look_ahead(coming, gate);
         loop {
+            coming = look_ahead(coming, gate);
             let Some(end) = memchr(b'\n', &input[self.searched..]).map(|found| self.searched + found) else {
                 if self.skipping.is_some() {
                     return (Flow::Open, &[]);
@@ -153,6 +156,13 @@ impl Codec for Squid {
     fn drain(&mut self) {
         // Squid ends its helpers by closing their input.
     }
+}
+
+/// Tells of the first of the lines that come; hands back those after it.
+fn look_ahead<'a>(coming: &'a [u8], gate: &mut impl Decide) -> &'a [u8] {
+    let Some(end) = memchr(b'\n', coming) else { return &[] };
+    gate.ahead(&coming[..end]);
+    &coming[end + 1..]
 }
 
 /// Whether `://` is somewhere in it. Most often it is at the first colon, for which no searcher need be built.
