@@ -38,6 +38,9 @@ pub trait Decide {
     /// Decides a URL, any bytes, and counts it; None: this node has nothing to decide with yet.
     fn url(&mut self, url: &[u8]) -> Option<Answer<'_>>;
 
+    /// A text with the URL that is asked about after the next one; see [`crate::ahead`]. Nothing depends on it.
+    fn ahead(&mut self, _text: &[u8]) {}
+
     /// Decides what is known of a host alone (CONNECT, SNI), and counts it; None as above.
     fn host(&mut self, host: &[u8]) -> Option<Answer<'_>>;
 
