@@ -71,6 +71,7 @@ pub trait Codec {
     /// Bytes of memory kept until the next call: never more than twice the codec's stated bound and what was read last.
     fn memory(&self) -> usize;
 
-    /// The gateway is about to end: the next answer says so where the protocol can, and is the last.
+    /// The gateway is about to end: the next answer, or that to the last question of a read, says so where the protocol can,
+    /// and is the last.
     fn drain(&mut self);
 }

@@ -64,7 +64,8 @@ impl Squid {
 
     /// Answers all whole lines; hands back what is left.
     fn consume<'a, D: Decide>(&mut self, mut input: &'a [u8], gate: &mut D, output: &mut Vec<u8>) -> (Flow, &'a [u8]) {
-        let mut coming = &input[memchr(b'\n', input).map_or(input.len(), |end| end + 1)..];
+        let first = memchr(b'\n', &input[self.searched..]).map_or(input.len(), |end| self.searched + end + 1);
+        let mut coming = &input[first..];
         coming = look_ahead(coming, gate);
         loop {
             coming = look_ahead(coming, gate);
