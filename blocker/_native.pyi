@@ -189,7 +189,7 @@ class DnsService:
     def serve(self, zone: str | None, servers: Sequence[str], link: str, ttl: int) -> None: ...
     def filter(
         self,
-        blocked: str,
+        blocked: str | None,
         page: Sequence[IPv4Address | IPv6Address],
         inspect: Sequence[IPv4Address | IPv6Address],
         ttl: int,

@@ -57,7 +57,7 @@ def test_a_file_with_every_setting_works() -> None:
     for name, field in Settings.model_fields.items():
         assert name in text, "the file with every setting lacks one"
         assert getattr(settings, name) != getattr(default, name), name
-        assert field.description or name in ("http", "gateways", "hits", "stop_page", "guards"), name
+        assert field.description or name in ("http", "gateways", "companions", "hits", "stop_page", "guards"), name
 
 
 def test_nothing_has_to_be_set() -> None:
@@ -145,7 +145,7 @@ def models(model: type[BaseModel]) -> Iterator[type[BaseModel]]:
 
 def test_settings_are_frozen_and_every_field_is_described() -> None:
     found = list(models(Settings))
-    assert len(found) == 15
+    assert len(found) == 18
     for model in found:
         assert model.model_config["frozen"]
         for name, field in model.model_fields.items():

@@ -27,7 +27,7 @@ log = structlog.get_logger(__name__)
 
 # What is bound, opened or counted by for as long as a node runs.
 _FIXED = ("data_dir", "lists_dir", "redis_url", "deployment", "node", "roles", "timezone", "http", "hits", "companions")
-_FIXED_OF_GATEWAYS = ("enabled", "host", "port", "unix", "unix_mode")
+_FIXED_OF_GATEWAYS = ("enabled", "host", "port", "unix", "unix_mode", "tls_port")
 
 
 def reload(node: Node) -> None:
@@ -57,7 +57,7 @@ def needing_restart(old: Settings, new: Settings) -> Iterator[str]:
             if other != gateway:
                 yield "gateways.workers"
             continue
-        fixed = (field for field in _FIXED_OF_GATEWAYS if getattr(gateway, field) != getattr(other, field))
+        fixed = (field for field in _FIXED_OF_GATEWAYS if getattr(gateway, field, None) != getattr(other, field, None))
         yield from (f"gateways.{name}.{field}" for field in fixed)
 
 

@@ -106,20 +106,20 @@ impl DnsService {
         Ok(())
     }
 
-    /// Sets what names in lists get, and that all others are forwarded. `reasons`: (list, Extended DNS Error, structured
+    /// Sets what names in lists get, and that all others are forwarded; without `blocked`, that none is. `reasons`: (list, Extended DNS Error, structured
     /// text, shorter one), the list empty for all others; `structured_option`: code of the option that asks for these.
     ///
     /// Raises `ValueError`: `blocked` is not nxdomain, nodata or addresses.
     fn filter(
         &mut self,
-        blocked: &str,
+        blocked: Option<&str>,
         page: Vec<IpAddr>,
         inspect: Vec<IpAddr>,
         ttl: u32,
         reasons: Vec<ReasonFields>,
         structured_option: u16,
     ) -> PyResult<()> {
-        self.service.filter = Some(filter(blocked, page, inspect, ttl, reasons)?);
+        self.service.filter = blocked.map(|blocked| filter(blocked, page, inspect, ttl, reasons)).transpose()?;
         self.service.structured_option = structured_option;
         Ok(())
     }
