@@ -201,7 +201,8 @@ class DnsSettings(StreamSettings):
         1000,
         ge=0,
         le=1_000_000,
-        description="UDP answers a second to each IPv4 /24 and IPv6 /56, with two seconds' worth saved up. 0: any.",
+        description="UDP answers a second to each IPv4 /24 and IPv6 /56, with two seconds' worth saved up. Default "
+        "1000. 0: any number, as for resolvers that ask for many.",
     )
     zone: DnsName | None = Field(None, description="Zone that says what the lists say (RFC 5782). Default none.")
     zone_servers: tuple[DnsName, ...] = Field((), description="Its name servers (NS). Default the zone's own name.")

@@ -2,8 +2,8 @@
 
     python loadtests/dns.py [rounds] [names]
 
-Needs dnsperf, unbound and pdns_recursor. The server runs on core 0, the load on core 1; all serve in turns, so that what
-else the machine does falls on all. 700 k blocked domains with what is below them; every query is for one of them.
+Needs dnsperf, unbound and pdns_recursor. The server runs on core 0, the load on core 1; all serve in turns, so that
+what else the machine does falls on all. 700 k blocked domains with what is below them; every query is for one of them.
 """
 
 from __future__ import annotations

@@ -124,6 +124,7 @@ class CanaryState:
 class _Canary:
     url: str = field(repr=False)  # as written: it is the gateway that must make it canonical
     beside: str = field(repr=False)
+    host: str = field(repr=False)  # all that a gateway which sees hosts alone is asked about
     whole_host: bool
 
 
@@ -190,7 +191,8 @@ class Canaries:
         """Look at every canary once. Gateways are asked side by side, each one thing at a time."""
         wanted = self._canaries(await asyncio.to_thread(self._more))
         every = [canary for canaries in wanted.values() for canary in canaries]
-        self._engine.canaries = frozenset(canonicalize(url) for canary in every for url in (canary.url, canary.beside))
+        asked = [url for canary in every for url in (canary.url, canary.beside, canary.host)]
+        self._engine.canaries = frozenset(map(canonicalize, asked))
         held: set[tuple[str, str]] = set()
         async with asyncio.TaskGroup() as tasks:
             for probe in self._probes:
@@ -209,7 +211,7 @@ class Canaries:
         beside = (
             f"http://{self._nowhere}.invalid/" if whole_host else f"{parts.scheme}://{parts.netloc}/{self._nowhere}"
         )
-        return _Canary(url, beside, whole_host)
+        return _Canary(url, beside, f"{parts.scheme}://{parts.netloc}/", whole_host)
 
     async def _look_through(
         self, probe: Probe, wanted: Mapping[str, Sequence[_Canary]], held: set[tuple[str, str]]

@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, Any
 import dns.asyncquery
 import pytest
 
+from blocker import Matcher
 from blocker.errors import ServeError
-from blocker.gateways.canaries import NoAnswer, NotShown
+from blocker.gateways.canaries import Canaries, NoAnswer, NotShown, Reason
 from blocker.gateways.dns import DnsListener
 from blocker.gateways.dns_probe import DnsProbe
 from blocker.rules import Verdict
-from blocker.sections import DnsSettings
+from blocker.sections import CanarySettings, DnsSettings
+from blocker.settings import Settings
 from tests.gateways.dns_desk import framed, query, shown
 from tests.gateways.dns_running import ZONE, ask, running
 from tests.gateways.dns_upstream import address, upstream
@@ -25,6 +27,9 @@ from tests.ingest.checks import until
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+HOST = "http://zzhostzz.example/"
+PAGE = "http://zzpagezz.example/test/page.html"
 
 
 async def test_datagrams_and_connections_get_the_same_answers() -> None:
@@ -183,3 +188,42 @@ async def test_garbage_over_a_connection_ends_it_and_no_other() -> None:
         for one in (writer, other):
             one.close()
             await one.wait_closed()
+
+
+@pytest.mark.parametrize(
+    ("lists", "more", "found"),
+    [
+        ({"police": [HOST, PAGE]}, {}, [None]),
+        ({"police": [HOST, PAGE]}, {"zone": None, "inspect_addresses": ["192.0.2.9"]}, [None]),
+        ({"police": [HOST]}, {"zone": None}, [None]),
+        ({"police": ["http://other.example/"]}, {}, [Reason.NOT_BLOCKED]),
+        ({"police": [f"{HOST}page", PAGE]}, {}, [Reason.NOT_BLOCKED]),
+        ({"other": [HOST, PAGE]}, {}, [Reason.WRONG_LIST]),
+        ({"police": [HOST, "http://zzpagezz.example/"]}, {}, [Reason.OVER_BLOCKED]),
+        ({"police": [HOST, PAGE]}, {"upstreams": []}, [None]),
+    ],
+)
+async def test_what_a_look_at_the_canaries_finds(
+    lists: dict[str, list[str]], more: dict[str, Any], found: list[Reason | None]
+) -> None:
+    desk = Desk()
+    desk.followed.matcher = Matcher.build(lists)
+    desk.engine.swapped(desk.followed.matcher)
+    chosen = CanarySettings(blocked=(HOST, PAGE))
+    watched = Canaries(desk.engine, desk.followed, Settings(canaries={"police": chosen}))
+    async with upstream(address) as one, running(one, desk=desk, **more) as listener:
+        watched.register(DnsProbe(listener))
+        await watched.look()
+        assert [state.reason for state in watched.states] == found
+    desk.engine.meters.collect()
+    assert desk.engine.meters["dns"].blocks == 0, "nobody but the canaries asked"
+
+
+async def test_pages_are_not_expected_of_a_gateway_that_forwards_their_hosts() -> None:
+    desk = Desk()
+    chosen = CanarySettings(blocked=(PAGE,))
+    watched = Canaries(desk.engine, desk.followed, Settings(canaries={"police": chosen}))
+    async with upstream(address) as one, running(one, desk=desk, zone=None) as listener:
+        watched.register(DnsProbe(listener))
+        await watched.look()
+        assert watched.states == ()
