@@ -197,15 +197,16 @@ class StreamSession:
 
     def __init__(self, listener: DnsListener) -> None:
         self._listener = listener
-        self._session = DnsSession(listener.service)
+        self._session = DnsSession(listener.service, False)
         self._connection: Connection | None = None
         self._waiting = 0
         self._draining = False
         self._unknown = False
 
-    def attach(self, connection: Connection, peer: object) -> None:
+    def attach(self, connection: Connection, peer: object, encrypted: bool) -> None:
         """See `WaitingSession`."""
         self._connection = connection
+        self._session = DnsSession(self._listener.service, encrypted)
         # A unix socket's peer is whom its mode lets in.
         self._unknown = isinstance(peer, tuple) and not self._listener.service.knows(str(peer[0]).partition("%")[0])
         if self._unknown:

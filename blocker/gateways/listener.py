@@ -64,7 +64,7 @@ class Connection(Protocol):
 class WaitingSession(Session, Protocol):
     """A session that writes later what it cannot answer at once."""
 
-    def attach(self, connection: Connection, peer: object, /) -> None:
+    def attach(self, connection: Connection, peer: object, encrypted: bool, /) -> None:
         """Learn where to write, and to whom: an address as sockets have them, to be kept nowhere."""
 
 
@@ -266,7 +266,7 @@ class _Connection(asyncio.Protocol):
         stream.set_write_buffer_limits(high=WRITE_HIGH_BYTES)
         attach = getattr(self._session, "attach", None)
         if attach is not None:
-            attach(self, stream.get_extra_info("peername"))
+            attach(self, stream.get_extra_info("peername"), stream.get_extra_info("ssl_object") is not None)
 
     def data_received(self, data: bytes) -> None:
         transport, listener = self._transport, self._listener

@@ -57,7 +57,7 @@ class DnsDesk(Desk):
 
     def over_stream(self, *messages: bytes) -> tuple[list[bytes], list[DnsQuestion]]:
         """Answers over one connection, and questions for others."""
-        session = DnsSession(self.service)
+        session = DnsSession(self.service, False)
         written, questions = session.feed(b"".join(map(framed, messages)), self.now)
         return unframed(written), questions
 

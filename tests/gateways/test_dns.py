@@ -9,6 +9,7 @@ import subprocess
 from typing import TYPE_CHECKING, Any
 
 import dns.asyncquery
+import dns.edns
 import pytest
 
 from blocker import Matcher
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 HOST = "http://zzhostzz.example/"
+PADDING = dns.edns.GenericOption(dns.edns.OptionType.PADDING, bytes(8))
 PAGE = "http://zzpagezz.example/test/page.html"
 
 
@@ -112,6 +114,14 @@ async def test_over_tls(tmp_path: Path) -> None:
                 query(name), "127.0.0.1", port=port, ssl_context=context, server_hostname="resolver.example", timeout=10
             )
             assert shown(found)[0] == code
+        for options, hidden in (([PADDING], True), ([], False)):
+            for name in ("host.example", "harmless.example", f"none.{ZONE}"):
+                asked = query(name, options=options)
+                found = await dns.asyncquery.tls(
+                    asked, "127.0.0.1", port=port, ssl_context=context, server_hostname="resolver.example", timeout=10
+                )
+                assert (len(found.wire or b"") == 468) == hidden, "blocked or not, it looks the same"
+        assert len((await ask(listener, "host.example", tcp=True, options=[PADDING])).wire or b"") < 468
         with pytest.raises((EOFError, OSError)):
             await dns.asyncquery.tcp(query("host.example"), "127.0.0.1", port=port, timeout=10)
     with pytest.raises(ServeError, match="tls_certificate"):

@@ -233,7 +233,7 @@ def test_what_is_no_query_gets_no_answer(asked: bytes) -> None:
 
 @pytest.mark.parametrize("length", [0, 1, 11])
 def test_who_sends_less_than_a_header_over_a_connection_is_disconnected(length: int) -> None:
-    session = DnsSession(DnsDesk().service)
+    session = DnsSession(DnsDesk().service, False)
     assert session.feed(framed(bytes(length)) + framed(GOOD), 0.0) == (b"", [])
     assert session.closing
 
@@ -242,7 +242,7 @@ def test_the_longest_message_is_read() -> None:
     padding = dns.edns.GenericOption(dns.edns.OptionType.PADDING, bytes(65_535 - len(GOOD) - 4))
     longest = query("host.example", options=[padding]).to_wire(max_size=65_535)
     assert len(longest) == 65_535
-    session = DnsSession(DnsDesk().service)
+    session = DnsSession(DnsDesk().service, False)
     half, _ = session.feed(framed(longest)[:40_000], 0.0)
     assert (half, session.unfinished) == (b"", True)
     (answer,) = unframed(session.feed(framed(longest)[40_000:], 0.0)[0])
@@ -294,7 +294,7 @@ def test_any_split_is_the_whole_and_the_same_as_by_datagram(messages: list[bytes
     desk, data = DnsDesk(), b"".join(map(framed, messages))
 
     def feed(pieces: list[bytes]) -> tuple[bytes, list[bytes], bool]:
-        session = DnsSession(desk.service)
+        session = DnsSession(desk.service, False)
         results = [session.feed(piece, 0.0) for piece in pieces]
         keys = [question.key for _, questions in results for question in questions]
         return b"".join(written for written, _ in results), keys, session.closing

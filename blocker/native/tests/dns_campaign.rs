@@ -220,6 +220,8 @@ fn check(answer: &[u8], asked: &[u8], transport: Transport) -> u16 {
     assert_eq!(edns, query.edns.is_some());
     assert_eq!(reader.at, answer.len());
     assert!(answer.len() <= transport.limit(&query));
+    let padded = query.edns.is_some_and(|edns| edns.padded) && transport == Transport::Encrypted;
+    assert!(!padded || answer.len() % 468 == 0);
     answers
 }
 
@@ -232,7 +234,7 @@ fn every_query_gets_an_answer_that_can_be_read_and_is_no_amplifier() {
         if random.below(2) == 0 {
             damage(random, &mut message);
         }
-        let transport = random.pick(&[Transport::Datagram, Transport::Stream]);
+        let transport = random.pick(&[Transport::Datagram, Transport::Stream, Transport::Encrypted]);
         output.clear();
         match service.answer(&message, transport, &mut Gate, Duration::ZERO, &mut output) {
             Step::Answered => {
@@ -281,7 +283,7 @@ fn a_connection_answers_the_same_however_it_is_split() {
         }
         let mut service = service(random);
         let mut feed = |size: &mut dyn FnMut() -> usize| {
-            let (mut stream, mut rest) = (Stream::default(), data.as_slice());
+            let (mut stream, mut rest) = (Stream::new(false), data.as_slice());
             let (mut output, mut forwards, mut flow) = (Vec::new(), Vec::new(), Flow::Open);
             while !rest.is_empty() && flow == Flow::Open {
                 let (chunk, later) = rest.split_at(size().clamp(1, rest.len()));
@@ -340,7 +342,7 @@ fn what_others_answer_is_passed_on_whole_or_not_at_all() {
         else {
             return;
         };
-        let transport = random.pick(&[Transport::Datagram, Transport::Stream]);
+        let transport = random.pick(&[Transport::Datagram, Transport::Stream, Transport::Encrypted]);
         let question = Question::new(&message, &client, transport);
         let bits: [u8; RANDOM_BYTES] = std::array::from_fn(|_| random.next() as u8);
         let asked = question.forwarded(&bits);

@@ -245,7 +245,7 @@ fn rebuff(message: &[u8], rcode: Rcode, flags: u16, output: &mut Vec<u8>) -> Ste
     Step::Answered
 }
 
-/// A connection of the `dns` gateway.
+/// A connection of the `dns` gateway; `encrypted`: whether nobody else can read it.
 #[pyclass]
 pub struct DnsSession {
     stream: Stream,
@@ -256,8 +256,8 @@ pub struct DnsSession {
 #[pymethods]
 impl DnsSession {
     #[new]
-    fn new(service: Py<DnsService>) -> Self {
-        Self { stream: Stream::default(), service, closing: false }
+    fn new(service: Py<DnsService>, encrypted: bool) -> Self {
+        Self { stream: Stream::new(encrypted), service, closing: false }
     }
 
     /// What is to be written after these bytes were read, and what somebody else is to be asked.

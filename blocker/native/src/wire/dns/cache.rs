@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use super::message::{HEADER_BYTES, Query, Rcode, flag};
-use super::reply::{Reply, Transport, begin, put_opt};
+use super::reply::{Reply, Transport, begin, padding, put_opt};
 use super::upstream::{Found, NXDOMAIN, write_key};
 
 /// What an entry takes beside its bytes: two keys' and the answer's allocations, its fields, its place in the index.
@@ -208,7 +208,9 @@ pub fn write(found: &Found, query: &Query<'_>, transport: Transport, aged: Aged,
             out[at..at + 4].copy_from_slice(&ttl.to_be_bytes());
         }
     }
-    put_opt(query, found.rcode, if whole { options } else { 0 }, out, |out| {
+    let (options, length) = if whole { (options, length) } else { (0, length - found.body.len() - options) };
+    let padding = padding(query, transport, length);
+    put_opt(query, found.rcode, options, padding, out, |out| {
         if whole {
             out.extend_from_slice(&found.errors);
             out.extend_from_slice(stale);

@@ -64,6 +64,8 @@ pub mod kind {
 
 /// The Internet's class.
 pub const CLASS_IN: u16 = 1;
+/// The option that hides how long a message would be (RFC 7830).
+pub const OPTION_PADDING: u16 = 12;
 /// The option of Extended DNS Errors (RFC 8914).
 pub const OPTION_ERROR: u16 = 15;
 
@@ -96,15 +98,19 @@ pub struct Edns {
     pub dnssec_ok: bool,
     /// Whether a structured error is understood (draft-ietf-dnsop-structured-dns-error).
     pub structured: bool,
+    /// Whether answers are to be padded (RFC 7830), where nobody can read them.
+    pub padded: bool,
     version: u8,
 }
 
 impl Edns {
     fn read(record: &Record, data: &[u8], structured_option: u16) -> Result<Self, Rcode> {
         let [_, version, high, _] = record.ttl.to_be_bytes();
-        let mut edns = Self { size: record.class, dnssec_ok: high & 0x80 != 0, structured: false, version };
+        let mut edns =
+            Self { size: record.class, dnssec_ok: high & 0x80 != 0, structured: false, padded: false, version };
         for option in Options(data) {
             let (code, value) = option?;
+            edns.padded |= code == OPTION_PADDING;
             // The option of the later drafts is empty; the earlier ones had an error of code 0 and no text say the same.
             edns.structured |= code == structured_option || (code == OPTION_ERROR && value == [0, 0]);
         }

@@ -7,12 +7,16 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use super::message::{CLASS_IN, HEADER_BYTES, OPTION_ERROR, Query, Rcode, flag, kind};
+use super::message::{CLASS_IN, HEADER_BYTES, OPTION_ERROR, OPTION_PADDING, Query, Rcode, flag, kind};
 
 /// What every asker takes in a datagram (RFC 1035, section 4.2.1).
 const PLAIN_BYTES: usize = 512;
 /// What is said to be taken here, and never exceeded in a datagram: no path cuts it into pieces (RFC 9715, section 3.2).
 pub const DATAGRAM_BYTES: u16 = 1232;
+/// Encrypted answers are as long as a multiple of this, if the client asks for it (RFC 8467, section 4.1).
+const PADDED_BYTES: usize = 468;
+/// An option's code and length.
+const OPTION_HEAD_BYTES: usize = 4;
 /// An OPT record without options.
 const OPT_BYTES: usize = 11;
 /// What a record has before its data, its owner being a pointer.
@@ -25,13 +29,15 @@ pub enum Transport {
     Datagram,
     /// Over a connection.
     Stream,
+    /// Over a connection that nobody else can read.
+    Encrypted,
 }
 
 impl Transport {
     /// The longest answer to a query.
     pub fn limit(self, query: &Query<'_>) -> usize {
         match (self, query.edns) {
-            (Self::Stream, _) => usize::from(u16::MAX),
+            (Self::Stream | Self::Encrypted, _) => usize::from(u16::MAX),
             (Self::Datagram, None) => PLAIN_BYTES,
             (Self::Datagram, Some(edns)) => usize::from(edns.size.min(DATAGRAM_BYTES)).max(PLAIN_BYTES),
         }
@@ -165,7 +171,8 @@ impl Reply<'_> {
         if let Some((owner, data)) = soa {
             put_record(owner, kind::SOA, self.ttl, data, out);
         }
-        put_opt(query, self.rcode as u16, parts.options(), out, |out| {
+        let padding = padding(query, transport, self.bytes(query, parts));
+        put_opt(query, self.rcode as u16, parts.options(), padding, out, |out| {
             for (error, text) in self.errors.iter().take(parts.errors).zip([parts.text, ""]) {
                 put_u16(OPTION_ERROR, out);
                 put_u16(2 + text.len() as u16, out);
@@ -195,15 +202,35 @@ pub fn begin(query: &Query<'_>, rcode: Rcode, flags: u16, [answers, authorities]
     out.extend_from_slice(query.question);
 }
 
-/// Writes the OPT record, if the asker had one; `rcode` in full, since its upper bits stand there.
-pub fn put_opt(query: &Query<'_>, rcode: u16, length: usize, out: &mut Vec<u8>, options: impl FnOnce(&mut Vec<u8>)) {
+/// Bytes of nothing that hide the length of an answer; None: it is not hidden.
+pub fn padding(query: &Query<'_>, transport: Transport, bytes: usize) -> Option<usize> {
+    let wanted = transport == Transport::Encrypted && query.edns.is_some_and(|edns| edns.padded);
+    let bytes = bytes + OPTION_HEAD_BYTES;
+    let padded = bytes.next_multiple_of(PADDED_BYTES).min(transport.limit(query));
+    wanted.then(|| padded.checked_sub(bytes)).flatten()
+}
+
+/// Writes the OPT record, if the asker had one; `rcode` in full, since its upper bits stand there; `length`: of the options.
+pub fn put_opt(
+    query: &Query<'_>,
+    rcode: u16,
+    length: usize,
+    padding: Option<usize>,
+    out: &mut Vec<u8>,
+    options: impl FnOnce(&mut Vec<u8>),
+) {
     let Some(edns) = query.edns else { return };
     out.push(0);
     put_u16(kind::OPT, out);
     put_u16(DATAGRAM_BYTES, out);
     out.extend_from_slice(&[(rcode >> 4) as u8, 0, if edns.dnssec_ok { 0x80 } else { 0 }, 0]);
-    put_u16(length as u16, out);
+    put_u16((length + padding.map_or(0, |padding| OPTION_HEAD_BYTES + padding)) as u16, out);
     options(out);
+    if let Some(padding) = padding {
+        put_u16(OPTION_PADDING, out);
+        put_u16(padding as u16, out);
+        out.resize(out.len() + padding, 0);
+    }
 }
 
 /// Writes a record whose owner stands earlier in the message.

@@ -13,13 +13,19 @@ use crate::wire::held::Held;
 use crate::wire::{Decide, Flow};
 
 /// One connection.
-#[derive(Default)]
 pub struct Stream {
     /// The beginning of a message that is not whole.
     held: Held,
+    transport: Transport,
 }
 
 impl Stream {
+    /// `encrypted`: whether nobody else can read it.
+    pub fn new(encrypted: bool) -> Self {
+        let transport = if encrypted { Transport::Encrypted } else { Transport::Stream };
+        Self { held: Held::default(), transport }
+    }
+
     /// Takes what was read; appends what is to be written, and what somebody else is to be asked.
     pub fn feed<D: Decide>(
         &mut self,
@@ -30,6 +36,7 @@ impl Stream {
         output: &mut Vec<u8>,
         forwards: &mut Vec<Question>,
     ) -> Flow {
+        let transport = self.transport;
         self.held.feed(input, |mut data| {
             while let Some(length) = data.first_chunk() {
                 let length = usize::from(u16::from_be_bytes(*length));
@@ -41,7 +48,7 @@ impl Stream {
                 data = &data[2 + length..];
                 let start = output.len();
                 put_u16(0, output);
-                match service.answer(message, Transport::Stream, gate, now, output) {
+                match service.answer(message, transport, gate, now, output) {
                     Step::Answered => set_length(output, start),
                     Step::Dropped => output.truncate(start),
                     Step::Forward(question) => {

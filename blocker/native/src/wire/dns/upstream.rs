@@ -141,7 +141,7 @@ pub fn hear(message: &[u8], asked: &[u8], transport: Transport) -> Heard {
     let question = &asked[HEADER_BYTES..question_end];
     let repeats = message.get(HEADER_BYTES..question_end).is_some_and(|said| match transport {
         Transport::Datagram => said == question,
-        Transport::Stream => said.eq_ignore_ascii_case(question),
+        Transport::Stream | Transport::Encrypted => said.eq_ignore_ascii_case(question),
     });
     if !answers || !repeats {
         // Without a question only a resolver that cannot read it answers.
