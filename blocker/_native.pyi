@@ -5,8 +5,9 @@ Everything that takes a URL takes `str` or `bytes`; see `canonicalize`.
 
 from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from ipaddress import IPv4Address, IPv6Address
 from os import PathLike
-from typing import Final, NoReturn, final
+from typing import Final, Literal, NoReturn, final
 
 from typing_extensions import disjoint_base
 
@@ -18,6 +19,11 @@ __all__ = [
     "SEGMENT_VERSION",
     "TABLE_VERSION",
     "Decision",
+    "DnsExchange",
+    "DnsFound",
+    "DnsQuestion",
+    "DnsService",
+    "DnsSession",
     "Gate",
     "HitMatrix",
     "HttpSession",
@@ -184,6 +190,55 @@ class Gate:
     def page(self, list: str, accept_language: bytes) -> tuple[bytes, bytes]: ...
     @property
     def tag(self) -> str: ...
+
+@final
+class DnsService:
+    def __new__(cls, gate: Gate, key: bytes) -> DnsService: ...
+    def serve(self, zone: str | None, servers: Sequence[str], link: str, ttl: int) -> None: ...
+    def filter(
+        self,
+        blocked: str | None,
+        page: Sequence[IPv4Address | IPv6Address],
+        inspect: Sequence[IPv4Address | IPv6Address],
+        ttl: int,
+        reasons: Sequence[tuple[str, int, str, str]],
+        structured_option: int,
+    ) -> None: ...
+    def admit(self, networks: Sequence[tuple[IPv4Address | IPv6Address, int]], refuses: bool, rate: int) -> None: ...
+    def keep_answers(self, max_bytes: int, max_ttl: int, stale_seconds: int) -> None: ...
+    @property
+    def kept(self) -> int: ...
+    def knows(self, address: IPv4Address | IPv6Address | str) -> bool: ...
+    def receive(self, socket: int, now: float) -> list[DnsQuestion]: ...
+    def send(self, socket: int, question: DnsQuestion, found: DnsFound | None, now: float) -> None: ...
+    def answer(self, question: DnsQuestion, found: DnsFound | None, now: float) -> bytes: ...
+    def keep(self, question: DnsQuestion, found: DnsFound, now: float) -> None: ...
+
+@final
+class DnsSession:
+    def __new__(cls, service: DnsService, encrypted: bool) -> DnsSession: ...
+    def feed(self, data: bytes, now: float) -> tuple[bytes, list[DnsQuestion]]: ...
+    @property
+    def closing(self) -> bool: ...
+    @property
+    def unfinished(self) -> bool: ...
+
+@final
+class DnsQuestion:
+    @property
+    def key(self) -> bytes: ...
+    def exchange(self, random: bytes) -> DnsExchange: ...
+
+@final
+class DnsExchange:
+    @property
+    def query(self) -> bytes: ...
+    def hear(self, message: bytes, stream: bool) -> DnsFound: ...
+
+@final
+class DnsFound:
+    @property
+    def state(self) -> Literal["stranger", "truncated", "failed", "answer"]: ...
 
 @final
 class HttpSession:

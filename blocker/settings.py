@@ -35,8 +35,8 @@ from blocker.sections import (
     Name,
     PolicySettings,
     Role,
-    StopPageSettings,
 )
+from blocker.stop_sections import StopPageSettings
 
 _PREFIX = "BLOCKER_"
 DEFAULT_POLICY = "default"

@@ -29,8 +29,11 @@ log = structlog.get_logger(__name__)
 # What is bound, opened or counted by for as long as a node runs.
 _FIXED = ("data_dir", "lists_dir", "redis_url", "deployment", "node", "roles", "timezone", "http", "hits", "companions")
 _FIXED_OF_GATEWAYS = ("enabled", "host", "port", "unix", "unix_mode")
-# gRPC holds the limits by itself, from its start on.
-_FIXED_OF_ENVOY = ("enabled", "host", "port", "max_connections", "max_requests", "request_seconds", "idle_seconds")
+# Beside these; gRPC holds the limits by itself, from its start on.
+_FIXED_OF_ONE = {
+    "dns": (*_FIXED_OF_GATEWAYS, "tls_port"),
+    "envoy": ("enabled", "host", "port", "max_connections", "max_requests", "request_seconds", "idle_seconds"),
+}
 
 
 def reload(node: Node) -> None:
@@ -65,7 +68,7 @@ def needing_restart(old: Settings, new: Settings) -> Iterator[str]:
 
 
 def _fixed(gateway: str) -> tuple[str, ...]:
-    return _FIXED_OF_ENVOY if gateway == "envoy" else _FIXED_OF_GATEWAYS
+    return _FIXED_OF_ONE.get(gateway, _FIXED_OF_GATEWAYS)
 
 
 def _addresses_kept(old: GatewaySettings, new: GatewaySettings) -> GatewaySettings:

@@ -54,6 +54,23 @@ class Session(Protocol):
         """Whether a request has begun and is not answered."""
 
 
+class Connection(Protocol):
+    """What a session sees of its connection."""
+
+    def answered(self, data: bytes, /) -> None:
+        """Write what had to be waited for."""
+
+    def close(self) -> None:
+        """Close once all is written."""
+
+
+class WaitingSession(Session, Protocol):
+    """A session that writes later what it cannot answer at once."""
+
+    def attach(self, connection: Connection, peer: object, encrypted: bool, /) -> None:
+        """Learn where to write, and to whom: an address as sockets have them, to be kept nowhere."""
+
+
 class Listener:
     """One gateway's sockets and connections.
 
@@ -69,7 +86,7 @@ class Listener:
         self,
         name: str,
         settings: StreamSettings,
-        session: Callable[[StreamSettings], Session],
+        session: Callable[[StreamSettings], Session | WaitingSession],
         tick: Callable[[], object],
         gate: Gate,
     ) -> None:
@@ -151,6 +168,8 @@ class Listener:
         A peer with a lasting connection is told with its next answer that it was the last one. One that asks nothing
         for `drain_seconds` is closed.
         """
+        for _ in range(2):  # those who wait are accepted: a socket that closes resets them
+            await asyncio.sleep(0)
         for server in self._servers:
             server.close()
         self._servers.clear()
@@ -169,6 +188,10 @@ class Listener:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._sweeper
             self._sweeper = None
+
+    def configure(self, settings: StreamSettings) -> None:
+        """Take over other limits, for connections that are open too."""
+        self.limits = settings
 
     def _connection(self) -> _Connection:
         return _Connection(self)
@@ -249,6 +272,9 @@ class _Connection(asyncio.Protocol):
         self._transport = stream
         listener.connections.add(self)
         stream.set_write_buffer_limits(high=WRITE_HIGH_BYTES)
+        attach = getattr(self._session, "attach", None)
+        if attach is not None:
+            attach(self, stream.get_extra_info("peername"), stream.get_extra_info("ssl_object") is not None)
 
     def data_received(self, data: bytes) -> None:
         if len(data) <= TURN_BYTES:
@@ -280,11 +306,19 @@ class _Connection(asyncio.Protocol):
             self._transport.resume_reading()
 
     def _answer(self, data: bytes) -> None:
-        transport, session, listener = self._transport, self._session, self._listener
+        transport, listener = self._transport, self._listener
         if transport is None or transport.is_closing():
             return
         listener.tick()
-        answer = self._feed(data)
+        self._write(transport, self._feed(data))
+
+    def answered(self, data: bytes) -> None:
+        """Write what a session had to wait for."""
+        if self._transport is not None and not self._transport.is_closing():
+            self._write(self._transport, data)
+
+    def _write(self, transport: asyncio.Transport, answer: bytes) -> None:
+        session, listener = self._session, self._listener
         self._quiet = listener.now
         if answer:
             transport.write(answer)

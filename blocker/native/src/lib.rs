@@ -9,10 +9,12 @@
 //! - [`hashed`]: rules that are known as digests only
 //! - [`hits`]: the hit matrix
 //! - [`wire`]: the gateways' protocols
+//! - [`datagrams`]: many datagrams in one call of the system
 //! - `python`: the binding layer, the only part that knows Python
 
 pub mod ahead;
 pub mod canonical;
+pub mod datagrams;
 pub mod decide;
 pub mod escape;
 pub mod flags;

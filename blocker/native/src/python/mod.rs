@@ -4,6 +4,7 @@
 #![allow(clippy::needless_pass_by_value)]
 
 mod decision;
+mod dns;
 mod errors;
 mod gate;
 mod hits;
@@ -38,6 +39,11 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<decision::Decision>()?;
     module.add_class::<hits::HitMatrix>()?;
     module.add_class::<gate::Gate>()?;
+    module.add_class::<dns::DnsService>()?;
+    module.add_class::<dns::DnsSession>()?;
+    module.add_class::<dns::DnsQuestion>()?;
+    module.add_class::<dns::DnsExchange>()?;
+    module.add_class::<dns::DnsFound>()?;
     module.add_class::<wire::HttpSession>()?;
     module.add_class::<wire::IcapSession>()?;
     module.add_class::<wire::SpopSession>()?;

@@ -7,6 +7,7 @@
 use crate::decide::Verdict;
 
 pub mod chunked;
+pub mod dns;
 mod held;
 pub mod http;
 pub mod icap;
