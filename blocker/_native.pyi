@@ -3,7 +3,7 @@
 Everything that takes a URL takes `str` or `bytes`; see `canonicalize`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from ipaddress import IPv4Address, IPv6Address
 from os import PathLike
@@ -39,6 +39,7 @@ __all__ = [
     "best_language",
     "canonical_rule",
     "canonicalize",
+    "join_answers",
     "parse_rule",
     "surt",
 ]
@@ -51,6 +52,13 @@ MAX_LISTS: Final[int]
 def canonicalize(url: str | bytes, /) -> str: ...
 def best_language(accepted: bytes, there: Sequence[str]) -> int: ...
 def surt(url: str | bytes, /) -> str: ...
+def join_answers(
+    decisions: list[Decision],
+    urls: list[str],
+    plain: Decision | None,
+    around: tuple[bytes, bytes],
+    other: Callable[[Decision, str], str],
+) -> bytes: ...
 def canonical_rule(
     kind: str, host: str, path: str | None, query: str | None, subdomains: bool
 ) -> tuple[str, str, str | None, str | None, bool]: ...

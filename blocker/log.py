@@ -30,7 +30,18 @@ if TYPE_CHECKING:
     from structlog.typing import EventDict, Processor, WrappedLogger
 
 # They write addresses, requests or connections below WARNING.
-NOISY = ("asyncio", "fastapi", "h11", "httpcore", "httpx", "redis", "uvicorn", "uvicorn.access", "uvicorn.error")
+NOISY = (
+    "asyncio",
+    "fastapi",
+    "grpc",
+    "h11",
+    "httpcore",
+    "httpx",
+    "redis",
+    "uvicorn",
+    "uvicorn.access",
+    "uvicorn.error",
+)
 # Frames of one exception: enough for the way from a route to its fault.
 _FRAMES = 12
 # Exceptions of one chain of causes.

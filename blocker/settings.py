@@ -36,7 +36,6 @@ from blocker.sections import (
     PolicySettings,
     Role,
     StopPageSettings,
-    StreamSettings,
 )
 
 _PREFIX = "BLOCKER_"
@@ -138,7 +137,8 @@ class Settings(BaseSettings):
     @model_validator(mode="after")
     def _known_policies(self) -> Settings:
         for name, gateway in self.gateways:
-            if isinstance(gateway, StreamSettings) and gateway.policy not in (DEFAULT_POLICY, *self.policies):
+            policy = getattr(gateway, "policy", DEFAULT_POLICY)
+            if policy not in (DEFAULT_POLICY, *self.policies):
                 raise ValueError(f"gateways.{name}.policy: there is no policy of that name in [policies]")
         return self
 

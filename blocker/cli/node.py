@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import signal
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
@@ -39,6 +42,7 @@ if TYPE_CHECKING:
     from blocker.cli.context import Context
     from blocker.follower import Follower
     from blocker.gateways.canaries import Probe
+    from blocker.gateways.envoy import EnvoyListener
     from blocker.settings import Settings
     from blocker.store.redis import Store
 
@@ -49,6 +53,17 @@ WATCH_SECONDS = 1.0
 
 #: Seconds after which a node is announced without those of its own lists that are not there yet.
 FIRST_LISTS_SECONDS = 10.0
+
+
+#: What a thread steps back behind the event loop, where both want the same core: to about a tenth of it (nice(2)).
+THREAD_NICENESS = 10
+
+
+def _step_back() -> None:
+    """Have this thread, which merges tables and writes files, stand behind decisions; Linux keeps it by thread."""
+    with contextlib.suppress(OSError):
+        own = threading.get_native_id()
+        os.setpriority(os.PRIO_PROCESS, own, min(19, os.getpriority(os.PRIO_PROCESS, own) + THREAD_NICENESS))
 
 
 class Node:
@@ -83,6 +98,7 @@ class Node:
         )
         self.stop_page = StopPage(self._settings.stop_page)
         self.streams = Streams(engine, self._settings.gateways, self.stop_page.as_bytes())
+        self.envoy: EnvoyListener | None = None
         self.follower.on_swap(engine.swapped)
         self.host = CompanionHost(
             self._settings.companions,
@@ -109,6 +125,11 @@ class Node:
         probes: list[Probe] = [self.http_probe, HelperProbe(self.host)]
         for probe in probes + [PROBES[one.name](one) for one in self.streams]:
             self.canaries.register(probe)
+        if self._settings.gateways.envoy.enabled:
+            from blocker.gateways.envoy import EnvoyProbe, envoy_listener  # loads gRPC
+
+            self.envoy = envoy_listener(engine, self._settings.gateways.envoy, self.stop_page.as_bytes())
+            self.canaries.register(EnvoyProbe(self.envoy))
 
     @property
     def _settings(self) -> Settings:
@@ -126,6 +147,7 @@ class Node:
             BlockerError: There is neither a usable Redis nor a snapshot to start from.
         """
         loop = asyncio.get_running_loop()
+        loop.set_default_executor(ThreadPoolExecutor(initializer=_step_back))
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, self.stop)
         loop.add_signal_handler(signal.SIGHUP, self.reload)
@@ -214,13 +236,13 @@ class Node:
         else:
             for listener in self.streams:
                 await listener.start()
+        if self.envoy is not None:
+            await self.envoy.start()
 
     async def _stop_gateways(self) -> None:
         """May be called twice."""
-        if self._workers is not None:
-            await self._workers.stop()
-        else:
-            await self.streams.stop()
+        others = self._workers or self.streams
+        await asyncio.gather(others.stop(), *([] if self.envoy is None else [self.envoy.stop()]))
         self.host.stop()
 
     def _welcome(self) -> Mapping[str, object]:
@@ -236,7 +258,8 @@ class Node:
         }
 
     async def _announce(self, ready: Callable[[Node], None]) -> None:
-        log.info("listening", http=self.server.addresses, **{one.name: one.addresses for one in self.streams})
+        listening = [*self.streams, *([] if self.envoy is None else [self.envoy])]
+        log.info("listening", http=self.server.addresses, **{one.name: one.addresses for one in listening})
         ingests = Role.INGEST in self._settings.roles
         awaited = {source.name for source in usable_sources(self.context.settings.lists_dir)} if ingests else set()
         patience = asyncio.get_running_loop().time() + FIRST_LISTS_SECONDS

@@ -21,13 +21,17 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
     from blocker.cli.node import Node
+    from blocker.sections import GatewaySettings
     from blocker.settings import Settings
 
 log = structlog.get_logger(__name__)
 
 # What is bound, opened or counted by for as long as a node runs.
 _FIXED = ("data_dir", "lists_dir", "redis_url", "deployment", "node", "roles", "timezone", "http", "hits", "companions")
-_FIXED_OF_GATEWAYS = ("enabled", "host", "port", "unix", "unix_mode", "tls_port")
+_FIXED_OF_GATEWAYS = ("enabled", "host", "port", "unix", "unix_mode")
+_FIXED_OF_DNS = (*_FIXED_OF_GATEWAYS, "tls_port")
+# gRPC holds the limits by itself, from its start on.
+_FIXED_OF_ENVOY = ("enabled", "host", "port", "max_connections", "max_requests", "request_seconds", "idle_seconds")
 
 
 def reload(node: Node) -> None:
@@ -57,19 +61,35 @@ def needing_restart(old: Settings, new: Settings) -> Iterator[str]:
             if other != gateway:
                 yield "gateways.workers"
             continue
-        fixed = (field for field in _FIXED_OF_GATEWAYS if getattr(gateway, field, None) != getattr(other, field, None))
+        fixed = (field for field in _fixed(name) if getattr(gateway, field) != getattr(other, field))
         yield from (f"gateways.{name}.{field}" for field in fixed)
+
+
+def _fixed(gateway: str) -> tuple[str, ...]:
+    return {"envoy": _FIXED_OF_ENVOY, "dns": _FIXED_OF_DNS}.get(gateway, _FIXED_OF_GATEWAYS)
+
+
+def _addresses_kept(old: GatewaySettings, new: GatewaySettings) -> GatewaySettings:
+    gateways: dict[str, object] = {"workers": old.workers}
+    for name, gateway in old:
+        if name != "workers":
+            fixed = {field: getattr(gateway, field) for field in _fixed(name)}
+            gateways[name] = getattr(new, name).model_copy(update=fixed)
+    return new.model_copy(update=gateways)
 
 
 def _use(node: Node, settings: Settings) -> None:
     old = node.context.settings
     # What cannot change is kept as it was, so that what is told of it stays true.
-    settings = settings.model_copy(update={name: getattr(old, name) for name in _FIXED})
+    kept: dict[str, object] = {name: getattr(old, name) for name in _FIXED}
+    settings = settings.model_copy(update={**kept, "gateways": _addresses_kept(old.gateways, settings.gateways)})
     node.context.settings = settings
     logging.configure(settings.log_level, settings.log_format)
-    node.follower.configure(node.context.policies, settings.poll_seconds)
     node.stop_page.configure(settings.stop_page)
     node.streams.configure(settings.gateways, node.stop_page.as_bytes())
+    if node.envoy is not None:
+        node.envoy.configure(settings.gateways.envoy, node.stop_page.as_bytes())
+    node.follower.configure(node.context.policies, settings.poll_seconds)  # from here on gates decide by them
     node.exporter.shadow_lists(settings.shadow_lists)
     node.office.configure(settings.guards, node.context.policies)
     if node.worker is not None:

@@ -166,8 +166,8 @@ class Helper:
         answer = SquidSession(self._gate, *self._style).feed(f"{url}\n".encode()).decode()
         word, *pairs = answer.split()
         found = dict(pair.partition("=")[::2] for pair in pairs)
-        verdict = found.get("blocker_verdict", "block" if word == "OK" else "allow" if word == "ERR" else None)
-        return verdict, found.get("blocker_list")
+        verdict = found.get("blocker_verdict_", "block" if word == "OK" else "allow" if word == "ERR" else None)
+        return verdict, found.get("blocker_list_")
 
 
 def main() -> None:

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
 # How often limits of time are looked at, in seconds.
 SWEEP_SECONDS = 0.5
+# What is answered of one peer before it is the others' turn, in bytes: a fifth of a millisecond. One that asks as fast
+# as it can fills reads of 256 KiB, and uvloop takes up to 32 of them before it looks at anybody else.
+TURN_BYTES = 16 * 1024
 # What may wait to be read by a peer, in bytes, before nothing more is read from it.
 WRITE_HIGH_BYTES = 256 * 1024
 
@@ -244,7 +247,7 @@ def _answers(path: Path) -> bool:
 
 
 class _Connection(asyncio.Protocol):
-    __slots__ = ("_began", "_feed", "_listener", "_paused", "_quiet", "_session", "_transport")
+    __slots__ = ("_at", "_began", "_feed", "_listener", "_paused", "_quiet", "_read", "_session", "_transport", "_turn")
 
     def __init__(self, listener: Listener) -> None:
         self._listener = listener
@@ -254,6 +257,9 @@ class _Connection(asyncio.Protocol):
         self._began: float | None = None  # when the request that is not answered began
         self._paused: float | None = None  # since when the peer does not read
         self._quiet = listener.now
+        self._read = b""  # what was read and is answered in turns; nothing more is read until it is done
+        self._at = 0
+        self._turn: asyncio.Handle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         stream, listener = cast("asyncio.Transport", transport), self._listener
@@ -269,6 +275,35 @@ class _Connection(asyncio.Protocol):
             attach(self, stream.get_extra_info("peername"), stream.get_extra_info("ssl_object") is not None)
 
     def data_received(self, data: bytes) -> None:
+        if len(data) <= TURN_BYTES:
+            self._answer(data)
+            return
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.pause_reading()
+            self._read, self._at = self._read[self._at :] + data, 0
+            self._take_turn()
+
+    def _take_turn(self) -> None:
+        """Answer a piece of what was read; the others come before the next."""
+        self._turn = None
+        if self._transport is None or self._transport.is_closing() or self._paused is not None:
+            return
+        piece = self._read[self._at : self._at + TURN_BYTES]
+        self._at += TURN_BYTES
+        self._answer(piece)
+        self._go_on()
+
+    def _go_on(self) -> None:
+        if self._transport is None or self._transport.is_closing() or self._paused is not None:
+            return
+        if self._at < len(self._read):
+            if self._turn is None:
+                self._turn = asyncio.get_running_loop().call_soon(self._take_turn)
+        else:
+            self._read = b""
+            self._transport.resume_reading()
+
+    def _answer(self, data: bytes) -> None:
         transport, listener = self._transport, self._listener
         if transport is None or transport.is_closing():
             return
@@ -302,8 +337,7 @@ class _Connection(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         self._paused = None
-        if self._transport is not None and not self._transport.is_closing():
-            self._transport.resume_reading()
+        self._go_on()
 
     def connection_lost(self, _error: Exception | None) -> None:
         self._listener.connections.discard(self)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 # Allow, inspect, blocks, invalid, nanoseconds, histogram; the fields of a `Meter`.
 Counts = tuple[int, int, int, int, int, list[int]]
-Gateway = Literal["control", "check", "icap", "spoe", "dns", "squid-helper"]
+Gateway = Literal["control", "check", "icap", "spoe", "envoy", "dns", "squid-helper"]
 GATEWAYS: tuple[str, ...] = get_args(Gateway)
 
 # Upper bounds of the histogram in nanoseconds. A decision takes 0.3 to 1 µs; what is over 100 µs is a stall.

@@ -6,9 +6,13 @@ import http.client
 import http.server
 import json
 import secrets
+import socket
+import ssl
 import subprocess
 import threading
 from typing import TYPE_CHECKING
+
+import pytest
 
 from tests.e2e.processes import NodeProcess, program
 from tests.redis_server import RedisServer, free_port
@@ -34,6 +38,7 @@ class Origin(http.server.BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         """Answer."""
+        self.rfile.read(int(self.headers.get("Content-Length", "0")))  # a proxy keeps the connection
         self.server.seen.append({name.lower(): value for name, value in self.headers.items()})  # type: ignore[attr-defined]
         status = 403 if self.path == "/forbidden" else 200
         self.send_response(status)
@@ -45,6 +50,46 @@ class Origin(http.server.BaseHTTPRequestHandler):
 
     def log_message(self, *_arguments: object) -> None:
         """Nothing."""
+
+
+class Named:
+    """A listener that takes a connection and says who it is."""
+
+    def __init__(self, name: bytes) -> None:
+        self._socket = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._socket.getsockname()[1]
+        self._name = name
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                connection, _ = self._socket.accept()
+            except OSError:
+                return
+            with connection:
+                connection.recv(4096)
+                connection.sendall(self._name)
+
+    def close(self) -> None:
+        """End it."""
+        self._socket.shutdown(socket.SHUT_RDWR)
+        self._socket.close()
+
+
+def hello(port: int, name: str) -> bytes:
+    """Who answers a TLS hello for a name; nothing if it is refused."""
+    context = ssl.create_default_context()
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    tls = context.wrap_bio(incoming, outgoing, server_hostname=name)
+    with pytest.raises(ssl.SSLWantReadError):
+        tls.do_handshake()
+    with socket.create_connection(("127.0.0.1", port), timeout=30) as connection:
+        connection.sendall(outgoing.read())
+        try:
+            return connection.recv(100)
+        except ConnectionError:
+            return b""
 
 
 class Proxied:

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import re
 import shutil
-import socket
-import ssl
 import subprocess
-import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.e2e.processes import spawn, until
-from tests.e2e.proxied import MARK, Proxied
+from tests.e2e.proxied import MARK, Named, Proxied, hello
 from tests.redis_server import RedisServer, free_port
 
 if TYPE_CHECKING:
@@ -22,31 +19,6 @@ if TYPE_CHECKING:
 
 DEPLOY = Path(__file__).parents[2] / "deploy" / "haproxy"
 CLOSED = "http-request return status 503"
-
-
-class Named:
-    """A listener that takes a connection and says who it is."""
-
-    def __init__(self, name: bytes) -> None:
-        self._socket = socket.create_server(("127.0.0.1", 0))
-        self.port: int = self._socket.getsockname()[1]
-        self._name = name
-        threading.Thread(target=self._serve, daemon=True).start()
-
-    def _serve(self) -> None:
-        while True:
-            try:
-                connection, _ = self._socket.accept()
-            except OSError:
-                return
-            with connection:
-                connection.recv(4096)
-                connection.sendall(self._name)
-
-    def close(self) -> None:
-        """End it."""
-        self._socket.shutdown(socket.SHUT_RDWR)
-        self._socket.close()
 
 
 class HAProxy(Proxied):
@@ -75,29 +47,13 @@ class HAProxy(Proxied):
 
     def hello(self, name: str) -> bytes:
         """Who answers a TLS hello for a name; nothing if it is refused."""
-        context = ssl.create_default_context()
-        incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-        tls = context.wrap_bio(incoming, outgoing, server_hostname=name)
-        with pytest.raises(ssl.SSLWantReadError):
-            tls.do_handshake()
-        with socket.create_connection(("127.0.0.1", self.tls_port), timeout=30) as connection:
-            connection.sendall(outgoing.read())
-            try:
-                return connection.recv(100)
-            except ConnectionError:
-                return b""
+        return hello(self.tls_port, name)
 
     def close(self) -> None:
         """End everything."""
         super().close()
         self.past.close()
         self.inspection.close()
-
-
-@pytest.fixture(scope="module")
-def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    with RedisServer(tmp_path_factory.mktemp("redis"), aof=True) as running:
-        yield running
 
 
 @pytest.fixture

@@ -1,162 +1,26 @@
-"""A real Squid with the configurations of `deploy/squid`, unchanged but for ports and paths, and a real node."""
+"""A real Squid asks: through its helper, as a rewriter, over ICAP, and by the names in TLS hellos."""
 
 from __future__ import annotations
 
-import grp
+import contextlib
 import http.client
-import os
-import re
-import secrets
-import shlex
 import shutil
+import socket
+import ssl
 import subprocess
-import sys
-import tempfile
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-import blocker
-from tests.e2e.processes import spawn, until
-from tests.e2e.proxied import MARK, Proxied
+from tests.e2e.processes import until
+from tests.e2e.proxied import MARK
+from tests.e2e.squid import OPEN, Squid
 from tests.redis_server import RedisServer, free_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-DEPLOY = Path(__file__).parents[2] / "deploy" / "squid"
-HOSTS = ("listed", "harmless", "new", "whole", "a.b.whole", "notwhole", f"{MARK}.listed")
-SQUID = """
-http_port 127.0.0.1:{port}
-pid_filename {directory}/squid.pid
-cache_log {directory}/cache.log
-coredump_dir {directory}
-access_log none
-cache_store_log none
-cache deny all
-memory_cache_shared off
-visible_hostname proxy.test
-pinger_enable off
-netdb_filename none
-hosts_file {directory}/hosts
-shutdown_lifetime 0 seconds
-acl CONNECT method CONNECT
-include {directory}/blocker.conf
-http_access allow all
-"""
-OPEN = {
-    "helper": [
-        ("http_access deny !decided\n", ""),
-        ("squid-helper --socket", "squid-helper --undecided allow --socket"),
-    ],
-    "rewrite": [
-        ("url_rewrite_bypass off", "url_rewrite_bypass on"),
-        ("squid-helper --socket", "squid-helper --undecided allow --socket"),
-    ],
-    "icap": [("bypass=off", "bypass=on")],
-}
-
-
-def for_all_users(command: list[str], scratch: Path) -> list[str]:
-    """The command in a mount namespace of its own in which every user can come to this Python, wherever it is kept.
-
-    A Python below /root, say, is out of reach for Squid's user, as which the helpers run.
-    """
-    needed = sorted({Path(sys.base_prefix), Path(sys.prefix), Path(blocker.__file__).parents[1]})
-    closed = {parent for place in needed for parent in place.parents if not parent.stat().st_mode & 0o001}
-    behind = [place for place in needed if closed & set(place.parents)]
-    if os.geteuid() != 0 or not behind:
-        return command
-    steps = []
-    for number, place in enumerate(behind):
-        steps.append(f"mkdir {scratch}/kept{number} && mount --bind {place} {scratch}/kept{number}")
-    steps += [f"mount -t tmpfs -o mode=755 none {directory}" for directory in sorted(closed)]
-    for number, place in enumerate(behind):
-        steps.append(f"mkdir -p {place} && mount --bind {scratch}/kept{number} {place}")
-    return ["unshare", "--mount", "sh", "-ec", "; ".join([*steps, f"exec {shlex.join(command)}"])]
-
-
-class Squid(Proxied):
-    """A Squid, its origin and its node."""
-
-    def __init__(self, directory: Path, redis: RedisServer, way: str, undecided: str) -> None:
-        # Squid runs as a user of its own, which must come to its files and to the node's socket.
-        self.shared = Path(tempfile.mkdtemp(prefix="blocker-squid-"))
-        self.shared.chmod(0o755)
-        self.run = self.shared / "run"
-        self.run.mkdir()
-        icap = free_port()
-        user = "proxy" if os.geteuid() == 0 else None
-        super().__init__(
-            directory, redis, gateways__icap__port=str(icap), companions__unix=str(self.run / "node.sock"),
-            companions__group=user or grp.getgrgid(os.getegid()).gr_name,
-        )  # fmt: skip
-        text = (DEPLOY / f"{way}.conf").read_text("utf-8")
-        for old, new in OPEN[way] if undecided == "fail-open" else []:
-            assert old in text
-            text = text.replace(old, new)
-        for old, new in [
-            ("/usr/bin/blocker", str(Path(sys.prefix) / "bin" / "blocker")), ("/run/blocker", str(self.run)),
-            ("/etc/squid/blocker", str(self.shared)), ("127.0.0.1:1344", f"127.0.0.1:{icap}"),
-            ("127.0.0.1:8080", f"127.0.0.1:{self.node.port}"), ("port 8080", f"port {self.node.port}"),
-        ]:  # fmt: skip
-            text = text.replace(old, new)
-        assert re.findall(r"(?:/usr/bin|/etc|/run)/blocker", text) == []
-        self._write("blocker.conf", text)
-        self._write("hosts", "".join(f"127.0.0.1 {name}.example\n" for name in HOSTS))
-        self._write("squid.conf", SQUID.format(port=self.port, directory=self.shared))
-        self._write("ERR_BLOCKED", self.node.get("/blocked")[1].decode().replace("%", "%%"))
-        self.log = self.shared / "cache.log"
-        self.log.touch()
-        if user is not None:
-            shutil.chown(self.log, user, user)
-            shutil.chown(self.shared, user, user)
-        self.start()
-
-    def start(self) -> None:
-        """Start it."""
-        command = for_all_users(
-            ["squid", "-N", "-n", f"t{secrets.token_hex(8)}", "-f", str(self.shared / "squid.conf")], self.shared
-        )
-        self.process = spawn(command, stderr=subprocess.DEVNULL)
-        until(self._listens)
-
-    def _write(self, name: str, text: str) -> None:
-        path = self.shared / name
-        path.write_text(text, "utf-8")
-        path.chmod(0o644)
-
-    def ask(self, host: str, path: str, method: str = "GET", **headers: str) -> tuple[int, bytes, dict[str, str]]:
-        """What a customer gets."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
-        try:
-            body = b"x=1" * 1000 if method == "POST" else None
-            connection.request(method, f"http://{host}:{self.origin.server_port}{path}", body, headers)
-            answer = connection.getresponse()
-            return answer.status, answer.read(), {name.lower(): value for name, value in answer.getheaders()}
-        finally:
-            connection.close()
-
-    def connect(self, host: str) -> int:
-        """Status of a tunnel."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
-        try:
-            connection.request("CONNECT", f"{host}:{self.origin.server_port}")
-            return connection.getresponse().status
-        finally:
-            connection.close()
-
-    def close(self) -> None:
-        """End everything."""
-        super().close()
-        shutil.rmtree(self.shared)
-
-
-@pytest.fixture(scope="module")
-def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    with RedisServer(tmp_path_factory.mktemp("redis"), aof=True) as running:
-        yield running
 
 
 @pytest.fixture
@@ -271,3 +135,91 @@ def test_helpers_count_into_the_nodes_hits_and_are_watched_by_its_canaries(squid
     squid.status("harmless.example", "/1")
     until(lambda: seen in (text := squid.node.get("/metrics")[1]) and seen + b"0" not in text)
     squid.node.stop()
+
+
+class TlsOrigin:
+    """An https server of its own authority, which says which path it was asked for."""
+
+    def __init__(self, directory: Path) -> None:
+        self.certificate = directory / "origin.pem"
+        names = ",".join(f"DNS:{name}.example" for name in ("listed", "harmless", "whole"))
+        subprocess.run(
+            ["openssl", "req", "-new", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=origin",
+             "-addext", f"subjectAltName={names}", "-keyout", self.certificate, "-out", self.certificate],
+            check=True, capture_output=True,
+        )  # fmt: skip
+        _, _, shown = self.certificate.read_text("ascii").partition("-----END PRIVATE KEY-----")
+        self.shown = ssl.PEM_cert_to_DER_cert(shown.strip())
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        context.load_cert_chain(self.certificate)
+        self._socket = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._socket.getsockname()[1]
+        self._context = context
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                connection, _ = self._socket.accept()
+            except OSError:
+                return
+            threading.Thread(target=self._answer, args=(connection,), daemon=True).start()
+
+    def _answer(self, connection: socket.socket) -> None:
+        with contextlib.suppress(OSError), self._context.wrap_socket(connection, server_side=True) as tls:
+            while not tls.recv(65536).endswith(b"\r\n\r\n"):
+                pass
+            tls.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\nConnection: close\r\n\r\norigin")
+
+    def close(self) -> None:
+        """End it."""
+        self._socket.shutdown(socket.SHUT_RDWR)
+        self._socket.close()
+
+
+def through_tls(squid: Squid, origin: TlsOrigin, host: str, path: str) -> tuple[str, int]:
+    """Who signed what a customer sees in a tunnel, and the status; nothing if the tunnel is ended."""
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    connection = http.client.HTTPSConnection("127.0.0.1", squid.port, context=context, timeout=30)
+    connection.set_tunnel(host, origin.port)
+    with contextlib.closing(connection):
+        try:
+            connection.request("GET", path)
+            assert isinstance(connection.sock, ssl.SSLSocket)
+            shown = connection.sock.getpeercert(binary_form=True)
+            answer = connection.getresponse()
+        except OSError:
+            return "", 0
+        assert shown is not None
+        own = ssl.PEM_cert_to_DER_cert(
+            origin.certificate.read_text("ascii").partition("-----END PRIVATE KEY-----")[2].strip()
+        )
+        answer.read()
+        return ("origin" if shown == own else "filter"), answer.status
+
+
+@pytest.mark.parametrize(
+    ("way", "page", "whole"),
+    [("helper+tls", ("filter", 451), ("filter", 451)), ("tls", ("filter", 200), ("", 0))],
+)  # by names alone pages are not seen, and what is listed whole is cut off without a word
+def test_only_hosts_under_inspection_are_decrypted(
+    tmp_path: Path, redis: RedisServer, way: str, page: tuple[str, int], whole: tuple[str, int]
+) -> None:
+    (tmp_path / "node").mkdir()
+    origin = TlsOrigin(tmp_path)
+    readable = Path("/tmp") / f"{tmp_path.parent.name}-{free_port()}.pem"  # noqa: S108 - a certificate, for Squid's user
+    shutil.copy(origin.certificate, readable)
+    squid = Squid(tmp_path / "node", redis, way, "fail-closed", f"tls_outgoing_options cafile={readable}\n")
+    try:
+        squid.push("http://listed.example/gallery/", "http://*.whole.example")
+        until(lambda: through_tls(squid, origin, "harmless.example", "/") == ("origin", 200))
+        assert through_tls(squid, origin, "listed.example", "/other") == ("filter", 200)
+        assert through_tls(squid, origin, "listed.example", "/gallery/1.jpg") == page
+        assert through_tls(squid, origin, "whole.example", "/") == whole
+        squid.push("http://*.whole.example")
+        until(lambda: through_tls(squid, origin, "listed.example", "/gallery/1.jpg") == ("origin", 200))
+    finally:
+        squid.close()
+        origin.close()
+        readable.unlink()

@@ -82,6 +82,7 @@ FORWARD = ("X-Forwarded-Proto: https", "X-Forwarded-Host: listed.example", "X-Fo
         (request("/check?url=http://host.example/?a=1&b=2"), (200, "block", "police")),
         (request("/check?host=listed.example"), (200, "inspect", "")),
         (request("/check?host=host.example"), (200, "block", "police")),
+        (request("/check?host=%48ost%2Eexample"), (200, "block", "police")),
         (request("listed.example:443", method="CONNECT"), (200, "inspect", "")),
         (request("host.example:443", method="CONNECT"), (451, "block", "police")),
         (request("[2001:db8::1]:443", method="CONNECT"), (200, "allow", "")),
@@ -104,6 +105,8 @@ def test_each_way_of_asking(asked: bytes, answered: tuple[int, str, str]) -> Non
         (request("/forward", *FORWARD, "X-Forwarded-Host: harmless.example"), 400),
         (request("/envoy/x"), 400),
         (request("/envoy/x", "Host: a.example", "Host: b.example"), 400),
+        (nginx(BLOCKED, "host: b.example"), 400),
+        (request("listed.example:443", "Host: a.example", "Host: a.example", method="CONNECT"), 400),
         (request("/check"), 400),
         (request("/check?uri=x"), 400),
         (request("/"), 404),
@@ -164,6 +167,7 @@ def test_old_http_ends_after_its_answer_unless_it_asks() -> None:
     old = nginx(BLOCKED).replace(b"HTTP/1.1", b"HTTP/1.0")
     assert Desk().ask(old)[1]
     assert not Desk().ask(old.replace(b"\r\n\r\n", b"\r\nConnection: keep-alive\r\n\r\n"))[1]
+    assert Desk().ask(old.replace(b"\r\n\r\n", b"\r\nConnection: close, keep-alive\r\n\r\n"))[1], "close wins"
 
 
 def test_a_session_that_drains_answers_once_more() -> None:

@@ -4,6 +4,7 @@
 //! - [`rule`], [`ruleset`], [`lines`]: rules as text
 //! - [`surt`], [`node`], [`flags`], [`run`], [`segment`]: a list as nodes of the trie
 //! - [`table`], [`merge`], [`decide`]: all lists as one immutable table, and the walk through it
+//! - [`ahead`]: what coming decisions need, brought beforehand
 //! - [`policy`]: which lists of a table hold for whom
 //! - [`hashed`]: rules that are known as digests only
 //! - [`hits`]: the hit matrix
@@ -11,6 +12,7 @@
 //! - [`datagrams`]: many datagrams in one call of the system
 //! - `python`: the binding layer, the only part that knows Python
 
+pub mod ahead;
 pub mod canonical;
 pub mod datagrams;
 pub mod decide;
@@ -23,6 +25,7 @@ pub mod lines;
 pub mod merge;
 pub mod node;
 pub mod policy;
+mod probe;
 pub mod rule;
 pub mod ruleset;
 pub mod run;

@@ -26,6 +26,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("MAX_LISTS", crate::table::MAX_LISTS)?;
     module.add_function(wrap_pyfunction!(text::canonicalize, module)?)?;
     module.add_function(wrap_pyfunction!(text::surt, module)?)?;
+    module.add_function(wrap_pyfunction!(text::join_answers, module)?)?;
     module.add_function(wrap_pyfunction!(text::best_language, module)?)?;
     module.add_function(wrap_pyfunction!(lists::canonical_rule, module)?)?;
     module.add_function(wrap_pyfunction!(lists::parse_rule, module)?)?;

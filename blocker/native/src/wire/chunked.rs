@@ -7,11 +7,14 @@ const MAX_TRAILERS: usize = 64 * 1024;
 /// More hexadecimal digits than any body that ends before its connection does.
 const MAX_DIGITS: usize = 12;
 
-/// This is no chunked body.
+/// This is no chunked body: so many bytes of what was read were of one, the next is not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Malformed;
+pub struct Malformed(pub usize);
 
 /// How far a body has come.
+///
+/// Each line ends with CR LF, and neither stands alone: what one program takes for the end of a line and another does not
+/// is how a request is hidden in a body.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Chunks {
     place: Place,
@@ -19,12 +22,16 @@ pub struct Chunks {
     size: u64,
     /// Bytes of the present line, or of all trailers.
     line: usize,
+    /// Whether the last byte of the line was CR.
+    returned: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Place {
     #[default]
     Size,
+    /// After the size, before its extensions.
+    Padding,
     Extension,
     Data,
     DataEnd,
@@ -45,9 +52,10 @@ impl Chunks {
                 if self.size == 0 {
                     self.place = Place::DataEnd;
                 }
-            } else {
-                self.byte(input[at])?;
+            } else if self.takes(input[at]) {
                 at += 1;
+            } else {
+                return Err(Malformed(at));
             }
         }
         Ok(at)
@@ -58,37 +66,36 @@ impl Chunks {
         self.place == Place::Ended
     }
 
-    fn byte(&mut self, byte: u8) -> Result<(), Malformed> {
+    /// Takes in a byte that is not data; whether it may stand there.
+    fn takes(&mut self, byte: u8) -> bool {
         self.line += 1;
-        match self.place {
-            Place::Size => match (byte as char).to_digit(16) {
-                Some(digit) if self.line <= MAX_DIGITS => self.size = self.size * 16 + u64::from(digit),
-                None if self.line > 1 && matches!(byte, b';' | b' ' | b'\t' | b'\r') => self.place = Place::Extension,
-                None if self.line > 1 && byte == b'\n' => self.sized(),
-                _ => return Err(Malformed),
-            },
-            Place::Extension if byte == b'\n' => self.sized(),
-            Place::Extension if self.line > MAX_SIZE_LINE => return Err(Malformed),
-            Place::DataEnd => match byte {
-                b'\r' if self.line == 1 => {}
-                b'\n' => *self = Self::default(),
-                _ => return Err(Malformed),
-            },
-            Place::Trailer(_) if self.line > MAX_TRAILERS => return Err(Malformed),
-            Place::Trailer(empty) => match byte {
-                b'\n' if empty => self.place = Place::Ended,
-                b'\n' => self.place = Place::Trailer(true),
-                b'\r' => {}
-                _ => self.place = Place::Trailer(false),
-            },
-            Place::Extension | Place::Data | Place::Ended => {}
+        if std::mem::replace(&mut self.returned, byte == b'\r') != (byte == b'\n') {
+            return false;
         }
-        Ok(())
-    }
-
-    fn sized(&mut self) {
-        self.place = if self.size == 0 { Place::Trailer(true) } else { Place::Data };
-        self.line = 0;
+        match (self.place, byte) {
+            (Place::Size, b';') if self.line > 1 => self.place = Place::Extension,
+            (Place::Size, b' ' | b'\t' | b'\r') if self.line > 1 => self.place = Place::Padding,
+            (Place::Size, _) => match (byte as char).to_digit(16) {
+                Some(digit) if self.line <= MAX_DIGITS => self.size = self.size * 16 + u64::from(digit),
+                _ => return false,
+            },
+            (Place::Padding | Place::Extension, b'\n') => {
+                self.place = if self.size == 0 { Place::Trailer(true) } else { Place::Data };
+                self.line = 0;
+            }
+            (Place::Padding | Place::Extension, _) if self.line > MAX_SIZE_LINE => return false,
+            (Place::Padding, b';') => self.place = Place::Extension,
+            (Place::DataEnd, b'\n') => *self = Self::default(),
+            (Place::Trailer(_), _) if self.line > MAX_TRAILERS => return false,
+            (Place::Trailer(true), b'\n') => self.place = Place::Ended,
+            (Place::Trailer(false), b'\n') => self.place = Place::Trailer(true),
+            (Place::Padding, b' ' | b'\t' | b'\r')
+            | (Place::DataEnd | Place::Trailer(_), b'\r')
+            | (Place::Extension | Place::Data | Place::Ended, _) => {}
+            (Place::Trailer(_), _) => self.place = Place::Trailer(false),
+            (Place::Padding | Place::DataEnd, _) => return false,
+        }
+        true
     }
 }
 
@@ -109,7 +116,7 @@ mod tests {
             (b"0; ieof\r\n\r\nNEXT", Some(11)),
             (b"3\r\nabc\r\n0\r\n\r\n", Some(13)),
             (b"A;x=y\r\n0123456789\r\n0\r\nTrailer: x\r\n\r\n", Some(36)),
-            (b"1\nx\n0\n\n", Some(7)),
+            (b"1 \t;x\r\ny\r\n0\r\n\r\n", Some(15)),
             (b"5\r\nabc", None),
             (b"", None),
         ] {
@@ -124,10 +131,27 @@ mod tests {
 
     #[test]
     fn what_is_no_body_is_refused() {
-        for body in [&b"\r\n"[..], b"x", b";", b"-1\r\n", b"3\r\nabcd\r\n", b"3\r\nabc\r\r\n", b"ffffffffffffff\r\n"] {
-            assert_eq!(taken(body), Err(Malformed));
+        for (body, good) in [
+            (&b"\r\n"[..], 0),
+            (b"x", 0),
+            (b";", 0),
+            (b"-1\r\n", 0),
+            (b"3\r\nabcd\r\n", 6),
+            (b"3\r\nabc\r\r\n", 7),
+            (b"ffffffffffffff\r\n", 12),
+            // What ends a line for one and not for another.
+            (b"1\nx", 1),
+            (b"1;x\ny", 3),
+            (b"1\rx", 2),
+            (b"1 2\r\n", 2),
+            (b"1\r\nx\n", 4),
+            (b"0\r\n\n", 3),
+            (b"0\r\n\r\r\n", 4),
+            (b"0\r\nx: y\n\r\n", 7),
+        ] {
+            assert_eq!(taken(body), Err(Malformed(good)));
         }
-        assert_eq!(taken(&[b"1;", &b"x".repeat(2000)[..]].concat()), Err(Malformed));
-        assert_eq!(taken(&[b"0\r\n", &b"x: y\r\n".repeat(20_000)[..]].concat()), Err(Malformed));
+        assert_eq!(taken(&[b"1;", &b"x".repeat(2000)[..]].concat()), Err(Malformed(MAX_SIZE_LINE)));
+        assert_eq!(taken(&[b"0\r\n", &b"x: y\r\n".repeat(20_000)[..]].concat()), Err(Malformed(MAX_TRAILERS + 3)));
     }
 }

@@ -26,6 +26,11 @@ impl Held {
         flow
     }
 
+    /// Bytes of memory kept.
+    pub fn memory(&self) -> usize {
+        self.0.capacity()
+    }
+
     /// Whether a message has begun.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()

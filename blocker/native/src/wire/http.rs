@@ -58,15 +58,19 @@ impl Codec for Http {
         !self.held.is_empty() || self.body > 0
     }
 
+    fn memory(&self) -> usize {
+        self.held.memory() + self.url.capacity()
+    }
+
     fn drain(&mut self) {
         self.draining = true;
     }
 }
 
 /// What a request wants to have decided.
-enum Asked<'a> {
+enum Asked {
     Url(Style),
-    Host(Style, &'a [u8]),
+    Host(Style),
 }
 
 /// How the answer looks.
@@ -153,7 +157,7 @@ impl Http {
             Ok(asked) => {
                 let (style, answer) = match asked {
                     Asked::Url(style) => (style, gate.url(&self.url)),
-                    Asked::Host(style, host) => (style, gate.host(host)),
+                    Asked::Host(style) => (style, gate.host(&self.url)),
                 };
                 match answer {
                     None => error("503 Service Unavailable", closes, output),
@@ -187,8 +191,8 @@ struct Frame {
 
 impl Frame {
     fn of(headers: &[httparse::Header<'_>], version: Option<u8>) -> Result<Self, Fault> {
-        let mut frame = Self { body: 0, chunked: false, closes: version == Some(0) };
-        let (mut length, mut expects) = (None, false);
+        let mut frame = Self { body: 0, chunked: false, closes: false };
+        let (mut length, mut expects, mut stays) = (None, false, version != Some(0));
         for header in headers {
             if header.name.eq_ignore_ascii_case("content-length") {
                 let digits = header.value.trim_ascii();
@@ -203,16 +207,15 @@ impl Frame {
                 frame.chunked = true;
             } else if header.name.eq_ignore_ascii_case("connection") {
                 for token in header.value.split(|&byte| byte == b',').map(<[u8]>::trim_ascii) {
-                    if token.eq_ignore_ascii_case(b"close") {
-                        frame.closes = true;
-                    } else if token.eq_ignore_ascii_case(b"keep-alive") && version == Some(0) {
-                        frame.closes = false;
-                    }
+                    frame.closes |= token.eq_ignore_ascii_case(b"close");
+                    stays |= token.eq_ignore_ascii_case(b"keep-alive");
                 }
             } else if header.name.eq_ignore_ascii_case("expect") {
                 expects = true;
             }
         }
+        // RFC 9112, section 9.3: `close` wins.
+        frame.closes |= !stays;
         frame.body = length.unwrap_or(0);
         if expects {
             // The answer says all there is to say; the body need not be sent.
@@ -234,15 +237,13 @@ fn value<'a>(headers: &[httparse::Header<'a>], name: &str) -> Result<Option<&'a 
     Ok(found)
 }
 
-/// What is asked; an address is put together in `url`.
-fn asked<'a>(
-    method: &str,
-    target: &'a [u8],
-    headers: &[httparse::Header<'_>],
-    url: &mut Vec<u8>,
-) -> Result<Asked<'a>, Fault> {
+/// What is asked; the address or the host is put together in `url`.
+fn asked(method: &str, target: &[u8], headers: &[httparse::Header<'_>], url: &mut Vec<u8>) -> Result<Asked, Fault> {
+    // RFC 9112, section 3.2: never twice, whether it is looked at or not.
+    let host = value(headers, "host")?;
     if method == "CONNECT" {
-        return Ok(Asked::Host(Style::Page, without_port(target)));
+        url.extend_from_slice(without_port(target));
+        return Ok(Asked::Host(Style::Page));
     }
     let path = &target[..memchr(b'?', target).unwrap_or(target.len())];
     match path {
@@ -263,14 +264,14 @@ fn asked<'a>(
                 unescape(text, url);
                 Ok(Asked::Url(Style::Words))
             } else {
-                let host = query.strip_prefix(b"host=").ok_or(BAD)?;
-                Ok(Asked::Host(Style::Words, host))
+                unescape(query.strip_prefix(b"host=").ok_or(BAD)?, url);
+                Ok(Asked::Host(Style::Words))
             }
         }
         _ => {
             let rest = target.strip_prefix(b"/envoy").filter(|rest| rest.starts_with(b"/")).ok_or(NOT_FOUND)?;
             url.extend_from_slice(b"http://");
-            url.extend_from_slice(value(headers, "host")?.ok_or(BAD)?);
+            url.extend_from_slice(host.ok_or(BAD)?);
             url.extend_from_slice(rest);
             Ok(Asked::Url(Style::Page))
         }
@@ -280,7 +281,7 @@ fn asked<'a>(
 /// `host:port` without the port; an IPv6 address keeps its brackets.
 pub fn without_port(target: &[u8]) -> &[u8] {
     match memrchr(b':', target) {
-        Some(colon) if target[colon..].iter().skip(1).all(u8::is_ascii_digit) => &target[..colon],
+        Some(colon) if target[colon + 1..].iter().all(u8::is_ascii_digit) => &target[..colon],
         _ => target,
     }
 }

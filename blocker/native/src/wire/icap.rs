@@ -17,7 +17,7 @@
 
 use memchr::memchr;
 
-use super::chunked::Chunks;
+use super::chunked::{Chunks, Malformed};
 use super::held::Held;
 use super::http::{head_end, without_port};
 use super::icap_head::{BAD, Fault, Head, Method, TOO_LARGE};
@@ -77,12 +77,17 @@ impl Icap {
     fn consume<'a, D: Decide>(&mut self, mut input: &'a [u8], gate: &mut D, output: &mut Vec<u8>) -> (Flow, &'a [u8]) {
         loop {
             if let Some(body) = &mut self.body {
-                let Ok(used) = body.chunks.feed(input) else {
-                    refuse(BAD, gate, output);
-                    return (Flow::Close, &[]);
-                };
+                let taken = body.chunks.feed(input);
+                let (Ok(used) | Err(Malformed(used))) = taken;
                 if body.answer.is_none() {
                     output.extend_from_slice(&input[..used]);
+                }
+                if taken.is_err() {
+                    // In the middle of an echo only the end of the connection can say so.
+                    if body.answer.is_some() {
+                        refuse(BAD, gate, output);
+                    }
+                    return (Flow::Close, &[]);
                 }
                 input = &input[used..];
                 if !body.chunks.ended() {
@@ -134,19 +139,21 @@ impl Icap {
         let closes = head.closes || self.draining;
         let flow = if closes { Flow::Close } else { Flow::Open };
         match head.method {
-            Method::Options if head.encapsulated.is_none_or(|(_, body)| !body) => {
+            Method::Options if matches!(head.encapsulated, None | Some((0, false))) => {
                 self.options(closes, gate, output);
                 return Ok(Some((flow, end)));
             }
             Method::Reqmod => {}
-            Method::Options | Method::Other => return Err(Fault("405 Method Not Allowed")),
+            Method::Options => return Err(BAD),
+            Method::Other => return Err(Fault("405 Method Not Allowed")),
         }
         let (length, has_body) = head.encapsulated.ok_or(BAD)?;
         if length > MAX_ENCAPSULATED_BYTES {
             return Err(TOO_LARGE);
         }
         let Some(request) = input.get(end..end + length) else {
-            (self.searched, self.needed) = (end, end + length);
+            // The empty line that ends the ICAP head has to be found again, and not the one after it.
+            (self.searched, self.needed) = (end - 1, end + length);
             return Ok(None);
         };
         let answered = self.decide(request, gate);
@@ -209,6 +216,11 @@ impl Codec for Icap {
         !self.held.is_empty() || self.body.is_some()
     }
 
+    fn memory(&self) -> usize {
+        let answer = self.body.as_ref().and_then(|body| body.answer.as_ref()).map_or(0, Vec::capacity);
+        self.held.memory() + self.url.capacity() + answer
+    }
+
     fn drain(&mut self) {
         self.draining = true;
     }
@@ -244,7 +256,8 @@ fn asked<'a>(request: &'a [u8], url: &mut Vec<u8>) -> Result<Option<&'a [u8]>, F
 /// Not by the parser of the other heads, since the proxy took this one for good, whatever else is in it.
 fn field<'a>(head: &'a [u8], name: &[u8]) -> Result<Option<&'a [u8]>, Fault> {
     let mut found = None;
-    for line in head.split(|&byte| byte == b'\n').skip(1) {
+    let lines = head.split(|&byte| byte == b'\n').skip(1);
+    for line in lines.take_while(|line| !matches!(*line, b"" | b"\r")) {
         let Some(colon) = memchr(b':', line) else { continue };
         if line[..colon].trim_ascii_end().eq_ignore_ascii_case(name)
             && found.replace(line[colon + 1..].trim_ascii()).is_some()
@@ -291,7 +304,7 @@ fn stop<D: Decide>(request: &[u8], list: &str, closes: bool, gate: &D, output: &
     let page = gate.page(list, field(request, b"accept-language").ok().flatten().unwrap_or(b""));
     let status = b"HTTP/1.1 451 Unavailable For Legal Reasons\r\n";
     let length = status.len() + page.head.len() + 2;
-    // A client that asked for no body, or for a tunnel, gets the head alone.
+    // A client that asked for no body gets the head alone.
     let bare = page.body.is_empty() || request.starts_with(b"HEAD ");
     let kind = if bare { "null-body" } else { "res-body" };
     let place = format!("Encapsulated: res-hdr=0, {kind}={length}\r\n\r\n");

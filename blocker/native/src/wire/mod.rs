@@ -39,6 +39,9 @@ pub trait Decide {
     /// Decides a URL, any bytes, and counts it; None: this node has nothing to decide with yet.
     fn url(&mut self, url: &[u8]) -> Option<Answer<'_>>;
 
+    /// A text with the URL that is asked about after the next one; see [`crate::ahead`]. Nothing depends on it.
+    fn ahead(&mut self, _text: &[u8]) {}
+
     /// Decides what is known of a host alone (CONNECT, SNI), and counts it; None as above.
     fn host(&mut self, host: &[u8]) -> Option<Answer<'_>>;
 
@@ -66,6 +69,10 @@ pub trait Codec {
     /// Whether a request has begun and is not answered: such a connection is cut off when it takes too long, an idle one may stay.
     fn unfinished(&self) -> bool;
 
-    /// The gateway is about to end: the next answer says so where the protocol can, and is the last.
+    /// Bytes of memory kept until the next call: never more than twice the codec's stated bound and what was read last.
+    fn memory(&self) -> usize;
+
+    /// The gateway is about to end: the next answer, or that to the last question of a read, says so where the protocol can,
+    /// and is the last.
     fn drain(&mut self);
 }

@@ -69,6 +69,7 @@ pub struct Spop {
     held: Held,
     /// The agreed frame size, once there was a HELLO.
     agreed: Option<usize>,
+    draining: bool,
 }
 
 impl Codec for Spop {
@@ -76,6 +77,11 @@ impl Codec for Spop {
         let mut held = std::mem::take(&mut self.held);
         let flow = held.feed(input, |data| self.consume(data, gate, output));
         self.held = held;
+        if self.draining && flow == Flow::Open && self.held.is_empty() && !output.is_empty() {
+            // All that was asked is answered; HAProxy opens another connection, to somebody else.
+            disconnect(Status::Normal, output);
+            return Flow::Close;
+        }
         flow
     }
 
@@ -83,8 +89,12 @@ impl Codec for Spop {
         !self.held.is_empty() || self.agreed.is_none()
     }
 
+    fn memory(&self) -> usize {
+        self.held.memory()
+    }
+
     fn drain(&mut self) {
-        // HAProxy opens another connection where it needs one; the listener ends this one in its time.
+        self.draining = true;
     }
 }
 
@@ -345,5 +355,21 @@ mod tests {
         }
         assert_eq!(Reader(&[0xf0]).varint(), Err(Status::Invalid));
         assert_eq!(Reader(&[0xff; 12]).varint(), Err(Status::Invalid));
+    }
+
+    #[test]
+    fn integers_over_64_bits_are_refused() {
+        let mut most = Vec::new();
+        put_varint(u64::MAX, &mut most);
+        for at in 0..most.len() {
+            let mut more = most.clone();
+            more[at] += u8::from(more[at] < 0xff);
+            assert!(more == most || Reader(&more).varint() == Err(Status::Invalid), "{more:x?}");
+        }
+        let last = most.len() - 1;
+        for high in [0x10, 0x7f] {
+            most[last] = high;
+            assert_eq!(Reader(&most).varint(), Err(Status::Invalid));
+        }
     }
 }

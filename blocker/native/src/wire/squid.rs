@@ -5,21 +5,22 @@
 //! `://` is an URL; anything else is what is known of a host before its URLs are seen (`CONNECT`, `%ssl::>sni`), with a port
 //! or without; `-` is Squid's word for nothing, and matches nothing.
 //!
-//! | style | the ACL matches, or the address is replaced | else | no lists yet |
+//! | style | the ACL matches, or the address is replaced | else | undecided: no lists yet |
 //! |---|---|---|---|
-//! | ACL of what is blocked | `OK blocker_verdict=block blocker_list=…` | `ERR blocker_verdict=…` | `BH` |
-//! | ACL of hosts to look into | `OK blocker_verdict=inspect` | `ERR blocker_verdict=…` | `BH` |
+//! | ACL of what is blocked | `OK blocker_verdict_=block blocker_list_=…` | `ERR blocker_verdict_=…` | `BH` |
+//! | ACL of hosts to look into | `OK blocker_verdict_=inspect` | `ERR blocker_verdict_=…` | `BH` |
 //! | rewriter that redirects | `OK status=302 url="…"` | `ERR`: unchanged | as if listed |
 //! | rewriter that replaces | `OK rewrite-url="…?list=…"` | `ERR`: unchanged | as if listed |
 //!
 //! What has no answer yet is `ERR` instead, so that it passes, for who wants it so. `BH` would not keep it from passing through
 //! a rewriter: Squid goes on with the address as it was.
 //!
+//! The keys end with `_`, which Squid leaves to helpers; of others that it does not know it complains in its log.
 //! In an ACL's line fields are URL-escaped by Squid, a rewriter's address is as it was asked for.
 //!
 //! Bounds: a line of 256 KiB; of a longer one the rest is skipped, and the answer is `BH`.
 
-use memchr::memchr;
+use memchr::{memchr, memchr_iter};
 
 use super::held::Held;
 use super::http::{unescape, without_port};
@@ -63,7 +64,11 @@ impl Squid {
 
     /// Answers all whole lines; hands back what is left.
     fn consume<'a, D: Decide>(&mut self, mut input: &'a [u8], gate: &mut D, output: &mut Vec<u8>) -> (Flow, &'a [u8]) {
+        let first = memchr(b'\n', &input[self.searched..]).map_or(input.len(), |end| self.searched + end + 1);
+        let mut coming = &input[first..];
+        coming = look_ahead(coming, gate);
         loop {
+            coming = look_ahead(coming, gate);
             let Some(end) = memchr(b'\n', &input[self.searched..]).map(|found| self.searched + found) else {
                 if self.skipping.is_some() {
                     return (Flow::Open, &[]);
@@ -80,10 +85,10 @@ impl Squid {
             self.searched = 0;
             if let Some(channel) = self.skipping.take() {
                 output.extend_from_slice(&channel);
-                output.extend_from_slice(b"BH message=line-too-long\n");
+                self.undecided("line-too-long", output);
             } else if line.len() > MAX_LINE_BYTES {
                 output.extend_from_slice(channel(line).0);
-                output.extend_from_slice(b"BH message=line-too-long\n");
+                self.undecided("line-too-long", output);
             } else {
                 self.answer(line.strip_suffix(b"\r").unwrap_or(line), gate, output);
             }
@@ -103,25 +108,31 @@ impl Squid {
             field
         };
         let answer = match address {
-            b"" => return output.extend_from_slice(b"BH message=no-address\n"),
+            b"" => return self.undecided("no-address", output),
             b"-" => Some(Answer { verdict: Verdict::Allow, list: "" }),
-            _ if memchr::memmem::find(address, b"://").is_some() => gate.url(address),
+            _ if has_scheme(address) => gate.url(address),
             _ => gate.host(without_port(address)),
         };
-        let (verdict, list) = match answer {
-            Some(answer) => (answer.verdict, answer.list),
-            None if self.open => return output.extend_from_slice(b"ERR\n"),
-            None if matches!(self.style, Style::Matches(_)) => {
-                return output.extend_from_slice(b"BH message=no-lists-yet\n");
-            }
-            None => (Verdict::Block, ""),
-        };
+        let Some(answer) = answer else { return self.undecided("no-lists-yet", output) };
+        self.put(answer, output);
+    }
+
+    /// What cannot be decided, for a reason.
+    fn undecided(&self, reason: &str, output: &mut Vec<u8>) {
+        match self.style {
+            _ if self.open => output.extend_from_slice(b"ERR\n"),
+            Style::Matches(_) => output.extend_from_slice(format!("BH message={reason}\n").as_bytes()),
+            Style::Redirects(_) | Style::Replaces(_) => self.put(Answer { verdict: Verdict::Block, list: "" }, output),
+        }
+    }
+
+    fn put(&self, Answer { verdict, list }: Answer<'_>, output: &mut Vec<u8>) {
         let mut put = |parts: &[&str]| parts.iter().for_each(|part| output.extend_from_slice(part.as_bytes()));
         match &self.style {
             Style::Matches(wanted) => {
-                put(&[if verdict == *wanted { "OK" } else { "ERR" }, " blocker_verdict=", verdict.name()]);
+                put(&[if verdict == *wanted { "OK" } else { "ERR" }, " blocker_verdict_=", verdict.name()]);
                 if !list.is_empty() {
-                    put(&[" blocker_list=", list]);
+                    put(&[" blocker_list_=", list]);
                 }
             }
             Style::Redirects(page) if verdict == Verdict::Block => put(&["OK status=302 url=\"", page, "\""]),
@@ -150,9 +161,25 @@ impl Codec for Squid {
         !self.held.is_empty() || self.skipping.is_some()
     }
 
+    fn memory(&self) -> usize {
+        self.held.memory() + self.address.capacity() + self.skipping.as_ref().map_or(0, Vec::capacity)
+    }
+
     fn drain(&mut self) {
         // Squid ends its helpers by closing their input.
     }
+}
+
+/// Tells of the first of the lines that come; hands back those after it.
+fn look_ahead<'a>(coming: &'a [u8], gate: &mut impl Decide) -> &'a [u8] {
+    let Some(end) = memchr(b'\n', coming) else { return &[] };
+    gate.ahead(&coming[..end]);
+    &coming[end + 1..]
+}
+
+/// Whether `://` is somewhere in it. Most often it is at the first colon, for which no searcher need be built.
+fn has_scheme(address: &[u8]) -> bool {
+    memchr_iter(b':', address).any(|at| address[at..].starts_with(b"://"))
 }
 
 /// The channel's number with its space, or nothing; and the rest of the line.
