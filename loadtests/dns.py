@@ -33,8 +33,19 @@ from blocker.hits.counters import HitCounter
 from blocker.matcher import ListMetadata, Matcher
 from blocker.sections import DnsSettings
 from loadtests.gateway import Nowhere
-from loadtests.measure import LOAD_CORE, Figures, cpu_seconds, free_port, middle, needs, on_core, ratio, rounds, server
-from loadtests.measure import show as show_figures
+from loadtests.measure import (
+    LOAD_CORE,
+    Figures,
+    cpu_seconds,
+    free_port,
+    middle,
+    needs,
+    on_core,
+    ratio,
+    rounds,
+    server,
+    show,
+)
 from loadtests.workload import KEY, QUESTIONS, domains
 
 if TYPE_CHECKING:
@@ -165,7 +176,7 @@ def main() -> None:
         for _ in range(rounds()):
             for name, (port, pid) in servers.items():
                 found[name].append(load(port, pid, directory / "queries"))
-        show_figures("blocked names", found, ("rate", "cpu"))
+        show("blocked names", found, ("rate", "cpu"))
         better = min(middle(found["unbound"], "cpu"), middle(found["powerdns"], "cpu"))
         ratio("blocked names, CPU, of the better of the two", middle(found["dns"], "cpu") / better, "0.6 or less")
 
