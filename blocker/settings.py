@@ -36,7 +36,7 @@ from blocker.sections import (
     PolicySettings,
     Role,
 )
-from blocker.stop_sections import StopPageSettings
+from blocker.stop_section import StopPageSettings
 
 _PREFIX = "BLOCKER_"
 DEFAULT_POLICY = "default"

@@ -17,8 +17,6 @@ import ssl
 from functools import partial
 from typing import TYPE_CHECKING, cast
 
-import structlog
-
 from blocker._native import DnsService, DnsSession
 from blocker.errors import ServeError
 from blocker.gateways.forwarder import Forwarder
@@ -44,8 +42,6 @@ _QUEUE_BYTES = 4 * 2**20
 _TRIES = 20
 # From which address a datagram was meant for (ip(7)); Python has no name for it yet.
 _IP_PKTINFO = 8
-
-log = structlog.get_logger(__name__)
 
 
 class DnsListener(Listener):

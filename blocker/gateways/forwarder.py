@@ -38,6 +38,8 @@ _RANDOM_BYTES = 34
 _READ_BYTES = 65_535
 # Answers that are none, after which a question is asked over TCP: somebody guesses.
 _MAX_STRANGERS = 8
+# Questions in a row that a resolver leaves unanswered before it counts as silent: one may be about a name that is slow.
+_SILENT_AFTER = 2
 # How long a resolver that was silent is asked last, in seconds.
 _SILENT_SECONDS = 5.0
 # Resolvers asked about one question, a single one twice.
@@ -52,11 +54,29 @@ class Upstream:
         silent_until: When it may be asked first again, in seconds of the event loop.
     """
 
+    __slots__ = ("_missed", "_text", "address", "family", "silent_until")
+
     def __init__(self, text: str) -> None:
         parts = urlsplit(f"//{text}")
         self.address = (parts.hostname or "", parts.port or _DNS_PORT)
         self.family = socket.AF_INET6 if ":" in self.address[0] else socket.AF_INET
         self.silent_until = 0.0
+        self._text = text
+        self._missed = 0
+
+    def missed(self, now: float) -> None:
+        """It left a question unanswered."""
+        self._missed += 1
+        if self._missed == _SILENT_AFTER:
+            log.warning("a resolver does not answer and is asked last", upstream=self._text)
+        if self._missed >= _SILENT_AFTER:
+            self.silent_until = now + _SILENT_SECONDS
+
+    def answered(self) -> None:
+        """It answered, whatever it said."""
+        if self._missed >= _SILENT_AFTER:
+            log.info("a resolver answers again", upstream=self._text)
+        self._missed, self.silent_until = 0, 0.0
 
 
 class Forwarder:
@@ -126,9 +146,9 @@ class Forwarder:
         for upstream in order if len(order) >= _LEAST_TRIES else order * _LEAST_TRIES:
             found = await self._ask(upstream, question)
             if found is None:
-                upstream.silent_until = loop.time() + _SILENT_SECONDS
+                upstream.missed(loop.time())
                 continue
-            upstream.silent_until = 0.0
+            upstream.answered()
             if found.state == "answer":
                 return found
             failed = found

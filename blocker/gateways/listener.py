@@ -330,7 +330,12 @@ class _Connection(asyncio.Protocol):
             self._began = listener.now
 
     def eof_received(self) -> bool:
-        return False  # what was answered is still written
+        transport = self._transport
+        if transport is None or not hasattr(self._session, "attach") or transport.get_extra_info("ssl_object"):
+            return False  # what was answered is still written
+        # A peer that has asked all it wants may wait for the last answers (RFC 7766, section 6.2.3).
+        self._session.drain()
+        return not self._session.closing
 
     def pause_writing(self) -> None:
         self._paused = self._listener.now

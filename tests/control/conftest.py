@@ -21,7 +21,7 @@ from blocker.hits.counters import HitCounter
 from blocker.hits.exporter import Exporter
 from blocker.sections import HttpSettings
 from blocker.settings import Settings
-from blocker.stop_sections import ListPageSettings, StopPageSettings
+from blocker.stop_section import ListPageSettings, StopPageSettings
 from tests.hits.support import Clock, Followed, MemoryStore
 
 if TYPE_CHECKING:

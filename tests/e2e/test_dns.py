@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import re
 import secrets
 import signal
@@ -194,6 +195,19 @@ def test_a_list_changes_and_changes_back_without_a_restart(resolver: Resolver) -
     until(lambda: "192.0.2.10" in resolver.dig("good.customers.test"))
     assert "status: NXDOMAIN" in resolver.dig("bad.customers.test")
     assert resolver.node.pid == before
+
+
+def test_settings_change_at_sighup(resolver: Resolver) -> None:
+    changed = resolver.directory / "blocker.toml"
+    changed.write_text('[gateways.dns]\nblocked = "nodata"\nttl = 47\n', "utf-8")
+    os.kill(resolver.node.pid, signal.SIGHUP)
+    until(lambda: "status: NOERROR" in resolver.dig("bad.customers.test"))
+    said = resolver.dig("bad.customers.test")
+    assert "; EDE: 16 (Censored)" in said
+    assert re.search(r"\s47\s+IN\s+SOA", said)
+    changed.unlink()
+    os.kill(resolver.node.pid, signal.SIGHUP)
+    until(lambda: "status: NXDOMAIN" in resolver.dig("bad.customers.test"))
 
 
 def test_it_is_watched_and_counted_like_every_gateway(resolver: Resolver) -> None:

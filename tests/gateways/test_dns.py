@@ -70,6 +70,21 @@ async def test_many_questions_of_one_connection_hold_nobody_up() -> None:
         await writer.wait_closed()
 
 
+async def test_who_has_asked_all_still_gets_the_last_answers() -> None:
+    async with upstream(address) as one, running(one) as listener:
+        one.go.clear()
+        reader, writer = await asyncio.open_connection("127.0.0.1", listener.port)
+        asked = [query(name).to_wire() for name in ("slow.example", "slower.example")]
+        writer.write(b"".join(map(framed, asked)))
+        writer.write_eof()
+        await until(lambda: len(one.asked) == 2)
+        one.go.set()
+        assert {(await _message(reader))[:2] for _ in asked} == {message[:2] for message in asked}
+        assert await reader.read() == b""
+        writer.close()
+        await writer.wait_closed()
+
+
 async def _message(reader: asyncio.StreamReader) -> bytes:
     return await reader.readexactly(int.from_bytes(await reader.readexactly(2), "big"))
 

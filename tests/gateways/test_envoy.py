@@ -26,7 +26,7 @@ from blocker.gateways.envoy import CHECK, MAX_MESSAGE_BYTES, EnvoyListener, Envo
 from blocker.matcher import Policy
 from blocker.rules import Verdict
 from blocker.sections import EnvoySettings
-from blocker.stop_sections import StopPageSettings
+from blocker.stop_section import StopPageSettings
 from tests.gateways.test_http_codec import BLOCKED, LISTS, PAGES, Desk
 from tests.ingest.checks import until
 

@@ -6,12 +6,12 @@ from typing import Literal
 
 from pydantic import Field
 
-from blocker.sections import Link, Name, Section
+from blocker.section import Frozen, Link, Name
 
 Language = Literal["en", "sv", "de", "fr", "es"]  # of the stop page
 
 
-class StopTexts(Section):
+class StopTexts(Frozen):
     """What the operator says on the stop page, in one language. Addresses in it become links."""
 
     reason: str = Field(
