@@ -8,6 +8,7 @@
 //! - [`hashed`]: rules that are known as digests only
 //! - [`hits`]: the hit matrix
 //! - [`wire`]: the gateways' protocols
+//! - [`zone`]: lists as the names of a response policy zone
 //! - `python`: the binding layer, the only part that knows Python
 
 pub mod canonical;
@@ -28,6 +29,7 @@ pub mod segment;
 pub mod surt;
 pub mod table;
 pub mod wire;
+pub mod zone;
 
 #[cfg(feature = "python")]
 mod python;
