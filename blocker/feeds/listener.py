@@ -46,6 +46,11 @@ class ZoneListener:
         self._datagrams: list[asyncio.DatagramTransport] = []
         self._connections: set[asyncio.Task[None]] = set()
 
+    @property
+    def connections(self) -> int:
+        """How many there are."""
+        return len(self._connections)
+
     async def start(self) -> None:
         """Listen.
 
