@@ -34,6 +34,7 @@ _FIXED_OF_ONE = {
     "dns": (*_FIXED_OF_GATEWAYS, "tls_port"),
     "envoy": ("enabled", "host", "port", "max_connections", "max_requests", "request_seconds", "idle_seconds"),
 }
+_FIXED_OF_RPZ = ("enabled", "host", "port", "max_transfers", "history")
 
 
 def reload(node: Node) -> None:
@@ -65,6 +66,8 @@ def needing_restart(old: Settings, new: Settings) -> Iterator[str]:
             continue
         fixed = (field for field in _fixed(name) if getattr(gateway, field) != getattr(other, field))
         yield from (f"gateways.{name}.{field}" for field in fixed)
+    feeds = (field for field in _FIXED_OF_RPZ if getattr(old.feeds.rpz, field) != getattr(new.feeds.rpz, field))
+    yield from (f"feeds.rpz.{field}" for field in feeds)
 
 
 def _fixed(gateway: str) -> tuple[str, ...]:
@@ -84,7 +87,10 @@ def _use(node: Node, settings: Settings) -> None:
     old = node.context.settings
     # What cannot change is kept as it was, so that what is told of it stays true.
     kept: dict[str, object] = {name: getattr(old, name) for name in _FIXED}
-    settings = settings.model_copy(update={**kept, "gateways": _addresses_kept(old.gateways, settings.gateways)})
+    kept["gateways"] = _addresses_kept(old.gateways, settings.gateways)
+    rpz = {field: getattr(old.feeds.rpz, field) for field in _FIXED_OF_RPZ}
+    kept["feeds"] = settings.feeds.model_copy(update={"rpz": settings.feeds.rpz.model_copy(update=rpz)})
+    settings = settings.model_copy(update=kept)
     node.context.settings = settings
     logging.configure(settings.log_level, settings.log_format)
     node.stop_page.configure(settings.stop_page)
@@ -92,6 +98,8 @@ def _use(node: Node, settings: Settings) -> None:
     if node.envoy is not None:
         node.envoy.configure(settings.gateways.envoy, node.stop_page.as_bytes())
     node.follower.configure(node.context.policies, settings.poll_seconds)  # from here on gates decide by them
+    if node.rpz is not None:
+        node.rpz.configure(settings.feeds.rpz, node.context.policies, settings.poll_seconds)
     node.exporter.shadow_lists(settings.shadow_lists)
     node.office.configure(settings.guards, node.context.policies)
     if node.worker is not None:

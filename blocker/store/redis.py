@@ -258,6 +258,21 @@ class Store(Changes):
         """
         return await collect_orphans(self._session, self._keys, grace_seconds, keep_serials)
 
+    async def zone_serial(self, zone: str, digest: str, rank: int) -> int | None:
+        """The serial of a zone's version, the same for every node that asks for it; greater than any before.
+
+        Args:
+            zone: The zone, as the configuration calls it.
+            digest: Of what it says.
+            rank: Of the lists that it was made from: grows with each of their serials.
+
+        Returns:
+            It, or None where another node has made a version from newer lists.
+        """
+        key = self._keys.zone(zone)
+        serial = int(await self._session.script("number a zone", scripts.ZONE_SERIAL, [key], digest, rank))
+        return None if serial < 0 else serial
+
     async def server_time(self) -> float:
         """The Redis server's clock in unix seconds."""
         seconds, micros = await self._session.script("read the clock", scripts.TIME, [self._keys.meta])

@@ -138,3 +138,21 @@ return 1
 
 # The server's clock, from the node that holds the deployment's slot. KEYS: meta.
 TIME = Script("return redis.call('TIME')")
+
+# The serial of a zone's version: what it has, or a new one. A node that has read older lists than another gets none.
+# KEYS: the zone. ARGV: digest of what it says, rank of the lists it was made from (the sum of all serials).
+# Returns the serial, or -1. Serials are of 32 bits and wrap around (RFC 1982), which seconds do in 2106.
+ZONE_SERIAL = Script("""
+local found = redis.call('HMGET', KEYS[1], 'digest', 'serial', 'rank')
+local rank = tonumber(ARGV[2])
+if found[1] == ARGV[1] then
+  if rank > tonumber(found[3]) then redis.call('HSET', KEYS[1], 'rank', ARGV[2]) end
+  return tonumber(found[2])
+end
+if found[1] and rank < tonumber(found[3]) then return -1 end
+local serial = tonumber(redis.call('TIME')[1])
+if found[2] then serial = math.max(serial, tonumber(found[2]) + 1) end
+serial = serial % 4294967296
+redis.call('HSET', KEYS[1], 'digest', ARGV[1], 'serial', string.format('%d', serial), 'rank', ARGV[2])
+return serial
+""")

@@ -10,6 +10,7 @@
 //! - [`hits`]: the hit matrix
 //! - [`wire`]: the gateways' protocols
 //! - [`datagrams`]: many datagrams in one call of the system
+//! - [`zone`]: lists as the names of a response policy zone
 //! - `python`: the binding layer, the only part that knows Python
 
 pub mod ahead;
@@ -33,6 +34,7 @@ pub mod segment;
 pub mod surt;
 pub mod table;
 pub mod wire;
+pub mod zone;
 
 #[cfg(feature = "python")]
 mod python;

@@ -13,6 +13,7 @@ mod matcher;
 mod table;
 mod text;
 mod wire;
+mod zone;
 
 use pyo3::prelude::*;
 
@@ -48,5 +49,8 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<wire::IcapSession>()?;
     module.add_class::<wire::SpopSession>()?;
     module.add_class::<wire::SquidSession>()?;
+    module.add_class::<zone::Zone>()?;
+    module.add_class::<zone::ZoneDelta>()?;
+    module.add_class::<zone::ZoneMessages>()?;
     Ok(())
 }

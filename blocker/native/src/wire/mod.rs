@@ -15,6 +15,7 @@ mod icap_head;
 pub mod language;
 pub mod spop;
 pub mod squid;
+pub mod transfer;
 
 /// What is answered to one request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
