@@ -16,7 +16,7 @@ from blocker.feeds.history import History
 from blocker.feeds.listener import ZoneListener
 from blocker.feeds.notify import Notifier
 from blocker.feeds.signing import load_keys
-from blocker.feeds.source import Basis, ZoneSource
+from blocker.feeds.source import Basis, ZoneSource, rank_of
 from blocker.feeds.transfer import Served, ZoneServer
 from blocker.feeds.zone import Plan, is_newer
 from blocker.matcher import DEFAULT_POLICY, Policy
@@ -68,6 +68,7 @@ class RpzFeed:
         self._zones: dict[str, Served] = {}
         self._made: dict[str, Basis] = {}
         self._told: dict[str, str] = {}
+        self._behind: dict[str, int] = {}
         self._changed = asyncio.Event()
         self.configure(settings, policies, poll_seconds)
 
@@ -169,10 +170,14 @@ class RpzFeed:
         if before is not None and (lost := before.lost(basis)) and before.plan.settings.policy == policy.name:
             return f"zone {plan.name}: {len(lost)} of its lists left the store; its last version stays"
         zone = await self._source.read(store, basis)
-        version = await self._source.version(store, plan, zone, heads)
+        # Another node may have read newer lists, which this one sees at its next look; unless they are no more.
+        rank = rank_of(heads)
+        forced = self._behind.get(plan.name) == rank
+        version = await self._source.version(store, plan, zone, heads, before=served.version, forced=forced)
         if version is None:
-            self._changed.set()
+            self._behind[plan.name] = rank
             return ""
+        self._behind.pop(plan.name, None)
         current = self._zones.get(plan.name)
         if current is None or current.plan is not plan:  # configured anew meanwhile
             return ""
