@@ -24,6 +24,7 @@ from blocker.matcher import DEFAULT_POLICY, Policy
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Mapping
 
+    from blocker._native import ZoneDelta
     from blocker.feed_sections import RpzSettings
     from blocker.feeds.zone import Version
     from blocker.store.manifest import Head
@@ -178,20 +179,19 @@ class RpzFeed:
             self._behind[plan.name] = rank
             return ""
         self._behind.pop(plan.name, None)
-        current = self._zones.get(plan.name)
-        if current is None or current.plan is not plan:  # configured anew meanwhile
-            return ""
-        await self._publish(current, version)
-        self._made[plan.name] = basis
+        delta = None if served.version is None else await asyncio.to_thread(served.version.zone.diff, zone)
+        if self._zones.get(plan.name) is served:  # otherwise it was configured anew meanwhile, and is made anew
+            self._publish(served, version, delta)
+            self._made[plan.name] = basis
         return ""
 
-    async def _publish(self, served: Served, version: Version) -> None:
+    def _publish(self, served: Served, version: Version, delta: ZoneDelta | None) -> None:
+        """Put a version in place, in one step with what changed since the last."""
         before = served.version
         if before is not None and before.serial == version.serial:
             served.version = version
             return
-        if before is not None:
-            delta = await asyncio.to_thread(before.zone.diff, version.zone)
+        if before is not None and delta is not None:
             served.history.add(before, version, delta)
             if not is_newer(version.serial, before.serial):
                 log.error("zone: its serial went back, so secondaries keep what they have", zone=version.plan.name)
