@@ -6,11 +6,14 @@ the zone itself is sent sooner. What is not known here is sent whole; so is ever
 
 from __future__ import annotations
 
+import functools
 from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from blocker._native import ZoneDelta
     from blocker.feeds.zone import Version
 
@@ -49,15 +52,15 @@ class History:
         while self._steps and (len(self._steps) > self._limit or size > _owners(newer)):
             size -= len(self._steps.popleft().delta)
 
-    def since(self, serial: int) -> ZoneDelta | None:
-        """All changes since a version as one (RFC 1995 section 5); None: it is not known. CPU-bound: for a thread."""
-        found: ZoneDelta | None = None
-        for step in list(self._steps):
-            if found is not None:
-                found = found.then(step.delta)
-            elif step.serial == serial:
-                found = step.delta
-        return found
+    def since(self, serial: int) -> tuple[ZoneDelta, ...]:
+        """What changed from a version to the present one, step by step; nothing: it is not known."""
+        at = next((at for at, step in enumerate(self._steps) if step.serial == serial), len(self._steps))
+        return tuple(step.delta for step in list(self._steps)[at:])
+
+
+def condensed(steps: Sequence[ZoneDelta]) -> ZoneDelta:
+    """Several changes as one (RFC 1995 section 5). CPU-bound: for a thread."""
+    return functools.reduce(lambda first, second: first.then(second), steps)
 
 
 def _owners(version: Version) -> int:

@@ -16,7 +16,7 @@ from blocker.feeds.history import History
 from blocker.feeds.listener import ZoneListener
 from blocker.feeds.notify import Notifier
 from blocker.feeds.signing import load_keys
-from blocker.feeds.source import Basis, ZoneSource
+from blocker.feeds.source import Basis, ZoneSource, rank_of
 from blocker.feeds.transfer import Served, ZoneServer
 from blocker.feeds.zone import Plan, is_newer
 from blocker.matcher import DEFAULT_POLICY, Policy
@@ -24,6 +24,7 @@ from blocker.matcher import DEFAULT_POLICY, Policy
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Mapping
 
+    from blocker._native import ZoneDelta
     from blocker.feed_section import RpzSettings
     from blocker.feeds.zone import Version
     from blocker.store.manifest import Head
@@ -68,6 +69,7 @@ class RpzFeed:
         self._zones: dict[str, Served] = {}
         self._made: dict[str, Basis] = {}
         self._told: dict[str, str] = {}
+        self._behind: dict[str, int] = {}
         self._changed = asyncio.Event()
         self.configure(settings, policies, poll_seconds)
 
@@ -169,24 +171,27 @@ class RpzFeed:
         if before is not None and (lost := before.lost(basis)) and before.plan.settings.policy == policy.name:
             return f"zone {plan.name}: {len(lost)} of its lists left the store; its last version stays"
         zone = await self._source.read(store, basis)
-        version = await self._source.version(store, plan, zone, heads)
+        # Another node may have read newer lists, which this one sees at its next look; unless they are no more.
+        rank = rank_of(heads)
+        forced = self._behind.get(plan.name) == rank
+        version = await self._source.version(store, plan, zone, heads, before=served.version, forced=forced)
         if version is None:
-            self._changed.set()
+            self._behind[plan.name] = rank
             return ""
-        current = self._zones.get(plan.name)
-        if current is None or current.plan is not plan:  # configured anew meanwhile
-            return ""
-        await self._publish(current, version)
-        self._made[plan.name] = basis
+        self._behind.pop(plan.name, None)
+        delta = None if served.version is None else await asyncio.to_thread(served.version.zone.diff, zone)
+        if self._zones.get(plan.name) is served:  # otherwise it was configured anew meanwhile, and is made anew
+            self._publish(served, version, delta)
+            self._made[plan.name] = basis
         return ""
 
-    async def _publish(self, served: Served, version: Version) -> None:
+    def _publish(self, served: Served, version: Version, delta: ZoneDelta | None) -> None:
+        """Put a version in place, in one step with what changed since the last."""
         before = served.version
         if before is not None and before.serial == version.serial:
             served.version = version
             return
-        if before is not None:
-            delta = await asyncio.to_thread(before.zone.diff, version.zone)
+        if before is not None and delta is not None:
             served.history.add(before, version, delta)
             if not is_newer(version.serial, before.serial):
                 log.error("zone: its serial went back, so secondaries keep what they have", zone=version.plan.name)

@@ -81,8 +81,25 @@ class ZoneSource:
                 lists.append((manifest, await read_rules(store, self._sealer, manifest)))
         return await asyncio.to_thread(_built, basis.plan, lists)
 
-    async def version(self, store: Store, plan: Plan, zone: Zone, heads: Mapping[str, Head]) -> Version | None:
+    async def version(
+        self,
+        store: Store,
+        plan: Plan,
+        zone: Zone,
+        heads: Mapping[str, Head],
+        *,
+        before: Version | None = None,
+        forced: bool = False,
+    ) -> Version | None:
         """The zone with its serial; None: another node has read newer lists meanwhile.
+
+        Args:
+            store: Gives the serial.
+            plan: The zone.
+            zone: Its names.
+            heads: What it was made from.
+            before: What this node has served so far; secondaries have it, whatever the store has forgotten.
+            forced: See `Store.zone_serial`.
 
         Raises:
             StoreError: The store cannot be written.
@@ -90,14 +107,19 @@ class ZoneSource:
         said = await asyncio.to_thread(plan.digest, zone)
         # Keyed: of a zone with few names a bare digest could be tried out.
         mark = hmac.new(self._seal, b"blocker zone " + said, hashlib.sha256).hexdigest()
-        rank = sum(head.serial for head in heads.values())
-        serial = await store.zone_serial(plan.name, mark, rank)
-        return None if serial is None else Version(plan=plan, serial=serial, zone=zone)
+        after = -1 if before is None else before.serial - (before.mark == mark)
+        serial = await store.zone_serial(plan.name, mark, rank_of(heads), after=after, forced=forced)
+        return None if serial is None else Version(plan=plan, serial=serial, zone=zone, mark=mark)
 
 
 def _built(plan: Plan, lists: Sequence[tuple[Manifest, RuleSet]]) -> Zone:
     made = [(rules, manifest.action == "allow", manifest.www_alias) for manifest, rules in lists]
     return Zone.build(made, len(plan.wire_origin), inspect=plan.inspect)
+
+
+def rank_of(heads: Mapping[str, Head]) -> int:
+    """Grows with every publish."""
+    return sum(head.serial for head in heads.values())
 
 
 async def read_version(store: Store, keyring: Keyring, plan: Plan, policy: Policy) -> Version:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import struct
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import dns.exception
@@ -29,6 +29,7 @@ from dns.rdatatype import AXFR, IXFR, NS, SOA
 
 from blocker._native import ZoneMessages
 from blocker.feeds import signing
+from blocker.feeds.history import condensed
 from blocker.feeds.signing import Keyring, Signer
 from blocker.feeds.zone import is_newer
 
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Iterable, Sequence
     from ipaddress import IPv4Address, IPv6Address
 
-    from blocker._native import Zone
+    from blocker._native import Zone, ZoneDelta
     from blocker.feeds.history import History
     from blocker.feeds.zone import Plan, Record, Version
 
@@ -166,12 +167,18 @@ class ZoneServer:
         return signing.unsigned_error(message, answer, error)
 
     async def _transfer(self, request: _Request, served: Served) -> AsyncGenerator[bytes, None]:
-        parts = await asyncio.to_thread(_parts, request, served)
-        if parts is None:
+        version = served.version
+        if version is None:
+            return
+        serial = _known(request)
+        if request.kind == IXFR and serial is None:
             yield _refusal(request.message, request.signer, dns.rcode.FORMERR)
             return
+        # Looked up now, since a new version may take this one's place at any time.
+        steps = () if serial is None else served.history.since(serial)
+        parts = await asyncio.to_thread(_parts, version, serial, steps)
         flags = _QR | dns.flags.AA | (request.message.flags & dns.flags.RD)
-        plan = served.plan
+        plan = version.plan  # what is served may be configured otherwise by now
         messages = ZoneMessages(request.message.id, flags, plan.wire_origin, request.kind, plan.records, parts)
         writer = _Writer(messages, request.signer, edns=request.message.edns >= 0)
         while batch := await asyncio.to_thread(writer.batch):
@@ -195,21 +202,24 @@ class _Writer:
         return made
 
 
-def _parts(request: _Request, served: Served) -> Sequence[Record | Zone] | None:
-    """What is sent; None: the request does not say which version is there already."""
-    version = served.version
-    if version is None or request.kind == AXFR:
-        return None if version is None else version.whole()
-    known = [data for rrset in request.message.authority if rrset.rdtype == SOA for data in rrset]
-    if len(known) != 1:
+def _known(request: _Request) -> int | None:
+    """The version that the secondary has; None: it says none, or asks for the whole zone."""
+    if request.kind == AXFR:
         return None
-    serial = known[0].serial
-    if not is_newer(version.serial, serial):
-        return [version.soa]
-    delta = served.history.since(serial)
-    if delta is None:
+    known = [data for rrset in request.message.authority if rrset.rdtype == SOA for data in rrset]
+    return known[0].serial if len(known) == 1 else None
+
+
+def _parts(version: Version, known: int | None, steps: Sequence[ZoneDelta]) -> Sequence[Record | Zone]:
+    """What is sent to who has a version."""
+    if known is None:
         return version.whole()
-    older = type(version)(plan=version.plan, serial=serial, zone=delta.removed)
+    if not is_newer(version.serial, known):
+        return [version.soa]
+    if not steps:
+        return version.whole()
+    delta = condensed(steps)
+    older = replace(version, serial=known)
     return [version.soa, older.soa, delta.removed, version.soa, delta.added, version.soa]
 
 
@@ -221,10 +231,11 @@ def _may_have(plan: Plan, key: dns.name.Name | None, peer: IPv4Address | IPv6Add
 
 def _top(request: _Request, served: Served) -> bytes:
     """The SOA or NS of a zone."""
-    version, plan = served.version, served.plan
+    version = served.version
     answer = _answer(request.message, dns.rcode.NOERROR)
     answer.flags |= dns.flags.AA
     if version is not None:
+        plan = version.plan
         data = plan.ns if request.kind == NS else plan.soa(version.serial)
         answer.answer.append(dns.rrset.from_rdata(request.name, plan.settings.ttl, data))
     wire = answer.to_wire()

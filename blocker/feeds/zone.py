@@ -98,11 +98,13 @@ class Version:
         plan: What it is.
         serial: Of its SOA.
         zone: Its names.
+        mark: What the store knows it by; empty where no store has numbered it.
     """
 
     plan: Plan
     serial: int
     zone: Zone
+    mark: str = ""
 
     @property
     def soa(self) -> Record:

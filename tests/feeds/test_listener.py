@@ -72,7 +72,7 @@ async def test_questions_in_a_row_and_in_pieces_on_one_connection() -> None:
 
 
 async def test_a_cut_transfer_leaves_nothing_behind() -> None:
-    its = primary(LONG, max_transfers=1, request_seconds=5.0)
+    its = primary(LONG[:10_000], max_transfers=1)
     async with its.listening() as port:
         for _ in range(3):
             reader, writer = await connect(port)
@@ -81,7 +81,7 @@ async def test_a_cut_transfer_leaves_nothing_behind() -> None:
             writer.transport.abort()
         zone = dns.zone.Zone(ORIGIN)
         await dns.asyncquery.inbound_xfr(HOST, zone, query("AXFR"), port=port, timeout=60)
-        assert len(zone.nodes) == 80_001
+        assert len(zone.nodes) == 20_001
     assert its.server.transfers == 1
 
 
