@@ -15,6 +15,7 @@ from starlette.exceptions import HTTPException
 from blocker.control import examples
 from blocker.control.auth import Authenticator
 from blocker.control.docs import docs_page
+from blocker.control.explaining import Explainer
 from blocker.control.problems import MEDIA_TYPE, Problem, invalid_request, problem_of
 from blocker.control.routes import drafting, explain, health, hosts, lists, pages, publishing
 from blocker.control.routes.check import Check
@@ -78,6 +79,7 @@ def create_app(
     """
     check = Check(engine, settings.http.max_batch)
     stop_page = stop_page or StopPage(settings.stop_page)
+    explainer = Explainer(engine, office)
     api = _framework()
 
     @cache
@@ -90,7 +92,7 @@ def create_app(
     api.state.authenticator = None if office is None else Authenticator(office.open_store, clock)
     api.include_router(drafting.make_router(office, settings.http.max_push_bytes))
     api.include_router(publishing.make_router(office))
-    api.include_router(explain.make_router(engine, office))
+    api.include_router(explain.make_router(explainer))
     api.include_router(health.make_router(follower, exporter))
     api.include_router(pages.make_router(stop_page, docs))
     return Shell(
