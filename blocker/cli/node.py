@@ -107,6 +107,7 @@ class Node:
             stop_page=self.stop_page,
             stale_after=self._stale_after,
             office=self.office,
+            canaries=lambda: self.canaries.states,
         )
         self.server = ControlServer(app, self._settings.http.host, self._settings.http.port)
         self.http_probe = HttpProbe(self.server, sorted({DEFAULT_POLICY, *self._settings.policies}))
