@@ -54,6 +54,18 @@ class HttpSettings(Frozen):
         le=2**40,
         description="Largest pushed list in bytes, packed or not. Default 1 GiB.",
     )
+    https_only: bool = Field(
+        False,
+        description="Whether people sign in to the console over https alone, through a proxy in front of it. Default "
+        "false: a cookie is marked Secure wherever the browser says that it speaks https.",
+    )
+    session_seconds: float = Field(
+        1800.0,
+        ge=60,
+        le=28_800,
+        description="Time after which a console that nobody uses is signed out, 60 to 28 800. Default 1800. After "
+        "eight hours it is in any case.",
+    )
     max_body_bytes: int = Field(
         16 * 2**20,
         ge=2**16,

@@ -21,6 +21,7 @@ from blocker.cli import reload
 from blocker.cli.context import usable_sources
 from blocker.control.app import create_app
 from blocker.control.canary_probe import HttpProbe
+from blocker.control.heartbeat import BEAT_SECONDS, Heartbeat
 from blocker.control.office import Office
 from blocker.control.server import ControlServer
 from blocker.control.stop_page import StopPage
@@ -97,6 +98,7 @@ class Node:
         self.office = Office(
             self._opened, context.keyring, self._settings.guards, self._settings.lists_dir, context.policies
         )
+        self.heartbeat = Heartbeat(self._opened, self._settings.node, self.follower, lambda: self.canaries.states)
         self.stop_page = StopPage(self._settings.stop_page)
         self.streams = Streams(engine, self._settings.gateways, self.stop_page.as_bytes())
         self.envoy: EnvoyListener | None = None
@@ -120,6 +122,7 @@ class Node:
             stop_page=self.stop_page,
             stale_after=self._stale_after,
             office=self.office,
+            canaries=lambda: self.canaries.states,
         )
         self.server = ControlServer(app, self._settings.http.host, self._settings.http.port)
         self.http_probe = HttpProbe(self.server, sorted({DEFAULT_POLICY, *self._settings.policies}))
@@ -175,6 +178,7 @@ class Node:
                     tasks.create_task(self.hits.run())
                     tasks.create_task(self._announce(ready))
                     tasks.create_task(self._watch_server())
+                    tasks.create_task(self._beat())
                     canaries = tasks.create_task(self._look_at_canaries())
                     if self.rpz is not None:
                         zones = tasks.create_task(self.rpz.run())
@@ -290,10 +294,13 @@ class Node:
 
     async def _look_at_canaries(self) -> None:
         """From when the node decides; if it does not in good time, that is what the canaries show."""
+        await self._announced_or_late()
+        await self.canaries.run()
+
+    async def _announced_or_late(self) -> None:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(FIRST_LISTS_SECONDS):
                 await self._announced.wait()
-        await self.canaries.run()
 
     async def _ingest(self) -> None:
         store = None
@@ -326,6 +333,13 @@ class Node:
             with contextlib.suppress(BlockerError):
                 await self.context.embedded.ensure()
             await self._pause(WATCH_SECONDS)
+
+    async def _beat(self) -> None:
+        """Tell the consoles of all nodes that this one lives, from when it decides."""
+        await self._announced_or_late()
+        while not self._stopping.is_set():
+            await self.heartbeat.beat()
+            await self._pause(BEAT_SECONDS)
 
     async def _pause(self, seconds: float) -> None:
         with contextlib.suppress(TimeoutError):

@@ -48,16 +48,20 @@ def page_environment() -> Environment:
     return environment
 
 
-def page_policy(style: str) -> str:
+def page_policy(style: str, *, form_action: str = "'none'") -> str:
     """A Content-Security-Policy that allows this one style sheet and the empty icon, and nothing else.
+
+    Args:
+        style: The style sheet.
+        form_action: Where forms may go, as the policy has it.
 
     The icon is there for browsers that look for one past the policy, at the host that was asked for: it would be one
     more hit for one visit.
     """
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
     return (
-        f"default-src 'none'; style-src 'sha256-{digest}'; img-src data:; base-uri 'none'; form-action 'none'; "
-        "frame-ancestors 'none'"
+        f"default-src 'none'; style-src 'sha256-{digest}'; img-src data:; base-uri 'none'; "
+        f"form-action {form_action}; frame-ancestors 'none'"
     )
 
 

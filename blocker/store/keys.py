@@ -32,6 +32,9 @@ reads another's keys. After the tag:
 | `:hits:<node>:seq`         | hash   | boot → `<rank>:<sequence>`: the last flush of each boot that was        |
 |                            |        | counted; ranks order the boots, so that only the newest are kept        |
 | `:nodes`                   | set    | the nodes that have flushed hits                                        |
+| `:beats`                   | zset   | node → unix time of its last heartbeat, by the server's clock; for an   |
+|                            |        | hour, as what follows                                                   |
+| `:beat:<node>`             | string | JSON of what a node said of itself then (see beat.py); no address       |
 
 No key, field or value holds an URL, a listed host or a path in clear, or anything about a user. No times are kept
 beside hits.
@@ -67,8 +70,8 @@ class Keys:
     """
 
     __slots__ = (
-        "_tag", "audit", "audit_head", "blobs", "checked", "commits", "drafts", "heads", "meta", "nodes", "proposals",
-        "tokens", "tokens_used",
+        "_tag", "audit", "audit_head", "beats", "blobs", "checked", "commits", "drafts", "heads", "meta", "nodes",
+        "proposals", "tokens", "tokens_used",
     )  # fmt: skip
 
     def __init__(self, deployment: str) -> None:
@@ -85,6 +88,7 @@ class Keys:
         self.tokens_used = f"{self._tag}:tokens:used"
         self.checked = f"{self._tag}:checked"
         self.nodes = f"{self._tag}:nodes"
+        self.beats = f"{self._tag}:beats"
 
     def manifest(self, list: str, serial: int) -> str:  # noqa: A002 - the project's word
         """Key of one manifest."""
@@ -128,6 +132,10 @@ class Keys:
     def hits(self, node: str) -> str:
         """Key of a node's hit cells."""
         return f"{self._tag}:hits:{checked_name('node', node)}"
+
+    def beat(self, node: str) -> str:
+        """Key of what a node said of itself last."""
+        return f"{self._tag}:beat:{checked_name('node', node)}"
 
     def hits_sequence(self, node: str) -> str:
         """Key of a node's flush numbers."""

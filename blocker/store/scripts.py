@@ -157,3 +157,20 @@ serial = serial % 4294967296
 redis.call('HSET', KEYS[1], 'digest', ARGV[1], 'serial', string.format('%d', serial), 'rank', ARGV[2])
 return serial
 """)
+
+# Note that a node lives, and forget those that were silent for too long.
+# KEYS: beats, the node's beat. ARGV: node, what it says of itself, seconds for which that is kept.
+BEAT = Script("""
+local now, kept = tonumber(redis.call('TIME')[1]), tonumber(ARGV[3])
+redis.call('ZADD', KEYS[1], now, ARGV[1])
+redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now - kept)
+redis.call('EXPIRE', KEYS[1], kept)
+redis.call('SET', KEYS[2], ARGV[2], 'EX', kept)
+return 'OK'
+""")
+
+# The nodes that lived lately. KEYS: beats. Returns the server's time in seconds, then node and seconds of each.
+BEATS = Script("""
+local found = redis.call('ZRANGE', KEYS[1], 0, -1, 'WITHSCORES')
+return {redis.call('TIME')[1], unpack(found)}
+""")
