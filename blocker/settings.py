@@ -24,6 +24,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from pydantic_settings.exceptions import SettingsError as UnreadableSource
 
 from blocker.errors import SettingsError
+from blocker.feed_sections import RouteSettings
 from blocker.sections import (
     CanarySettings,
     CompanionSettings,
@@ -90,6 +91,7 @@ class Settings(BaseSettings):
     gateways: GatewaySettings = Field(default_factory=GatewaySettings)
     companions: CompanionSettings = Field(default_factory=CompanionSettings)
     hits: HitSettings = Field(default_factory=HitSettings)
+    routes: RouteSettings = Field(default_factory=RouteSettings)
     policies: dict[Name, PolicySettings] = Field(
         default_factory=dict, description="Policies by name. `default` exists always: every list in its own mode."
     )
@@ -136,10 +138,10 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _known_policies(self) -> Settings:
-        for name, gateway in self.gateways:
-            policy = getattr(gateway, "policy", DEFAULT_POLICY)
+        asking = {f"gateways.{name}": getattr(gateway, "policy", DEFAULT_POLICY) for name, gateway in self.gateways}
+        for name, policy in {**asking, "routes": self.routes.policy}.items():
             if policy not in (DEFAULT_POLICY, *self.policies):
-                raise ValueError(f"gateways.{name}.policy: there is no policy of that name in [policies]")
+                raise ValueError(f"{name}.policy: there is no policy of that name in [policies]")
         return self
 
     @property

@@ -21,7 +21,8 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "rules": ("errors", "_native"),
     "matcher": ("rules",),
     "sections": ("rules",),
-    "settings": ("sections",),
+    "feed_sections": ("sections",),
+    "settings": ("sections", "feed_sections"),
     "log": ("errors",),
     "sockets": ("errors",),
     "store": ("rules",),
@@ -30,9 +31,10 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "follower": ("store", "snapshot"),
     "hits": ("store", "matcher", "settings", "log"),
     "gateways": ("hits", "follower", "settings", "sockets"),
+    "feeds": ("gateways", "ingest"),
     "control": ("gateways", "ingest"),
     "bench": ("ingest", "follower"),
-    "cli": ("control", "bench"),
+    "cli": ("control", "feeds", "bench"),
 }
 # The public names and the entry point stand above all parts; parts take what they need from where it is.
 FACADE = ("__init__", "__main__")

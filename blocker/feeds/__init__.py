@@ -1,0 +1,1 @@
+"""What leaves a node for the network's own programs."""
