@@ -118,9 +118,9 @@ class RouteSettings(BaseModel):
         description="A host that is nowhere for so long is reported as dead. Default 259 200: three days.",
     )
     popular_top: int = Field(
-        1000, ge=1, le=100_000,
+        1000, ge=0, le=100_000,
         description="So many names from the beginning of guards.popular_domains are looked up, and www. of them; "
-        "no address of theirs is routed. Default 1000.",
+        "no address of theirs is routed. Default 1000; 0 looks none up.",
     )  # fmt: skip
     popular_exempt: tuple[str, ...] = Field(
         (),

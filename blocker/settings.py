@@ -144,6 +144,12 @@ class Settings(BaseSettings):
                 raise ValueError(f"{name}.policy: there is no policy of that name in [policies]")
         return self
 
+    @model_validator(mode="after")
+    def _popular_where_routed(self) -> Settings:
+        if self.routes.enabled and self.routes.popular_top and self.guards.popular_domains is None:
+            raise ValueError("routes: need guards.popular_domains, or routes.popular_top = 0 to do without")
+        return self
+
     @property
     def zone(self) -> ZoneInfo:
         """The time zone itself."""

@@ -33,6 +33,10 @@ _FIXED_OF_GATEWAYS = ("enabled", "host", "port", "unix", "unix_mode")
 _FIXED_OF_ENVOY = ("enabled", "host", "port", "max_connections", "max_requests", "request_seconds", "idle_seconds")
 
 
+# Sockets and threads that are there from the start on.
+_FIXED_OF_ROUTES = ("enabled", "unix", "group", "resolvers", "quorum", "lookup_seconds", "lookup_tries")
+
+
 def reload(node: Node) -> None:
     """Read the configuration and use it; whatever is wrong with it is logged, and the old one stays."""
     try:
@@ -54,6 +58,7 @@ def reload(node: Node) -> None:
 def needing_restart(old: Settings, new: Settings) -> Iterator[str]:
     """Names of settings that differ and cannot change under a running node."""
     yield from (name for name in _FIXED if getattr(old, name) != getattr(new, name))
+    yield from (f"routes.{f}" for f in _FIXED_OF_ROUTES if getattr(old.routes, f) != getattr(new.routes, f))
     for name, gateway in old.gateways:
         other: BaseModel = getattr(new.gateways, name)
         if name == "workers":
@@ -81,7 +86,9 @@ def _use(node: Node, settings: Settings) -> None:
     old = node.context.settings
     # What cannot change is kept as it was, so that what is told of it stays true.
     kept: dict[str, object] = {name: getattr(old, name) for name in _FIXED}
-    settings = settings.model_copy(update={**kept, "gateways": _addresses_kept(old.gateways, settings.gateways)})
+    kept["gateways"] = _addresses_kept(old.gateways, settings.gateways)
+    kept["routes"] = settings.routes.model_copy(update={f: getattr(old.routes, f) for f in _FIXED_OF_ROUTES})
+    settings = settings.model_copy(update=kept)
     node.context.settings = settings
     logging.configure(settings.log_level, settings.log_format)
     node.stop_page.configure(settings.stop_page)
@@ -96,3 +103,5 @@ def _use(node: Node, settings: Settings) -> None:
     node.http_probe.policies = tuple(sorted({DEFAULT_POLICY, *settings.policies}))
     node.canaries.configure(settings)
     node.host.reconfigured()
+    if node.routes is not None:
+        node.routes.configure(settings.routes, settings.guards, node.context.policy(settings.routes.policy))

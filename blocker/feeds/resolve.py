@@ -43,6 +43,9 @@ Result = Literal["answered", "absent", "failed"]
 _FAMILIES: tuple[Literal["A"], Literal["AAAA"]] = ("A", "AAAA")
 # Of what a time is lengthened by at most, so that names that came together do not stay together.
 _JITTER = 0.1
+# After a look that failed, doubled each time: resolvers that come back are asked again within the latter.
+_RETRY_SECONDS = 2.0
+_RETRY_MOST_SECONDS = 60.0
 _K = TypeVar("_K")
 
 
@@ -244,16 +247,19 @@ class Lookups(Generic[_K]):
         if self._entries.get(entry.key) is not entry:
             return
         entry.tried = True
-        entry.failures = 0 if answer is not None else entry.failures + 1
+        entry.failures = 0 if answer is not None else min(entry.failures + 1, 16)
         self._at(self._loop.time() + self._wait(entry, answer), entry)
         self._heard(entry.key, answer)
 
     def _wait(self, entry: _Entry[_K], answer: Answer | None) -> float:
         """Seconds until an entry's next turn."""
         pace = self.pace
-        seconds = answer.ttl if answer is not None else pace.least * 2.0 ** min(entry.failures - 1, 10)
+        if answer is not None:
+            seconds = min(max(answer.ttl, pace.least), pace.most)
+        else:
+            seconds = min(_RETRY_SECONDS * 2.0 ** (entry.failures - 1), _RETRY_MOST_SECONDS)
         # Not for a secret: it spreads load.
-        return min(max(seconds, pace.least), pace.most) * (1 + _JITTER * random.random())  # noqa: S311
+        return seconds * (1 + _JITTER * random.random())  # noqa: S311
 
     def _at(self, when: float, entry: _Entry[_K]) -> None:
         heapq.heappush(self._due, (when, next(self._order), entry))

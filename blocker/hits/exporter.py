@@ -162,6 +162,11 @@ class Exporter:
         """Take over other lists that some policy has in shadow mode."""
         self._hits.use_shadow_lists(frozenset(names))
 
+    def add(self, collector: Collector) -> None:
+        """Render what another part of the node counts, too; its labels must be closed as well."""
+        self._node.register(collector)
+        self.registry.register(collector)
+
     def render(self) -> bytes:
         """The metrics as text; equal to what `registry` collects, but faster.
 
