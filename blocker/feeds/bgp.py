@@ -211,7 +211,9 @@ class Speaker:
             self.told.update(dict.fromkeys(found, self._form))
             if not self._settled:
                 self._wanted |= found
-            self._check(found)
+            self._todo.clear()
+            self._queued.clear()
+            self._check(self._wanted | self.told.keys())
 
     def _check(self, addresses: Iterable[Address]) -> None:
         for address in sorted(addresses, key=lambda one: (one in self._wanted, one.version, int(one))):
