@@ -45,6 +45,8 @@ STATE_FILE = "routes.state"
 SOCKET = "routes.sock"
 # Seconds between two looks at what is due. Changes are told at most so late; a minute has sixty of them.
 TICK_SECONDS = 1.0
+# Names looked at between two turns of the event loop: a millisecond.
+REVIEW_SLICE = 10
 # Seconds between two writings of the state: what a kill forgets, of sightings and not of routes that are announced.
 SAVE_SECONDS = 10.0
 # Seconds until lists that could not be read are tried again.
@@ -107,21 +109,17 @@ class RouteFeed:
         return self._settings
 
     def start(self) -> None:
-        """Bind the socket and read the state.
+        """Bind the socket.
 
         Raises:
             ServeError: The socket cannot be had.
         """
-        try:
-            if route_state.load(self._state, self._sealer, self.table):
-                log.info("routes restored", routes=len(self.table.announced))
-        except (BlockerError, OSError) as error:
-            log.error("routes begin anew", **describe(error))  # noqa: TRY400 - no values
         self.socket.start()
 
     async def run(self) -> None:
         """Run until `stop`."""
         settings = self._settings
+        await self._restore()
         self.resolvers = Resolvers(
             settings.resolvers, quorum=settings.quorum, seconds=settings.lookup_seconds, tries=settings.lookup_tries,
             give_up_seconds=max(settings.hold_down_seconds, settings.max_ttl_seconds),
@@ -143,6 +141,17 @@ class RouteFeed:
         finally:
             await self.resolvers.close()
             await self._write_state()
+
+    async def _restore(self) -> None:
+        try:
+            state = await asyncio.to_thread(route_state.load, self._state, self._sealer)
+        except (BlockerError, OSError) as error:
+            log.error("routes begin anew", **describe(error))  # noqa: TRY400 - no values
+            return
+        if state is not None:
+            self.table.restore(*state)
+            log.info("routes restored", routes=len(self.table.announced))
+            self.socket.tell_everything()
 
     async def stop(self) -> None:
         """Keep or withdraw the routes, as configured, and let the feeds go; may be called twice."""
@@ -262,6 +271,10 @@ class RouteFeed:
     async def _tick(self) -> None:
         while not self._stopping.is_set():
             self._know_popular()
+            more = True
+            while more:
+                more = self.table.review(time.time(), REVIEW_SLICE)
+                await asyncio.sleep(0)
             self._tell(self.table.step(time.time()))
             if not self.settled and self._is_settled():
                 self.settled = True

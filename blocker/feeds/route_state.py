@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from blocker.feeds.routes import NameId, RouteTable
     from blocker.store.sealing import Sealer
 
+    State = tuple[dict[NameId, Seen], dict[NameId, Seen], dict[Address, float]]
+
 _HEAD = ["blocker-routes", 1]
 _CONTEXT = b"blocker route state"
 # Names written between two turns of the event loop: a fraction of a millisecond.
@@ -54,18 +56,18 @@ async def save(path: Path, sealer: Sealer, table: RouteTable) -> None:
     await asyncio.to_thread(_write, path, sealer, "\n".join(lines).encode())
 
 
-def load(path: Path, sealer: Sealer, table: RouteTable) -> bool:
-    """Give a table what the file says; whether there is one.
+def load(path: Path, sealer: Sealer) -> State | None:
+    """What the file says, for `RouteTable.restore`; None if there is none. For a thread: 50 µs a name.
 
     Raises:
-        FormatError: It is damaged or of another version; the table is as it was.
+        FormatError: It is damaged or of another version.
         KeyMaterialError: It was sealed under another key.
         OSError: It cannot be read.
     """
     try:
         data = path.read_bytes()
     except FileNotFoundError:
-        return False
+        return None
     names: dict[NameId, Seen] = {}
     popular: dict[NameId, Seen] = {}
     announced: dict[Address, float] = {}
@@ -84,8 +86,7 @@ def load(path: Path, sealer: Sealer, table: RouteTable) -> bool:
         if isinstance(error, FormatError):
             raise
         raise FormatError(f"{path.name}: is no state of routes; remove the file") from None
-    table.restore(names, popular, announced)
-    return True
+    return names, popular, announced
 
 
 def _lines(table: RouteTable) -> Iterator[list[Any]]:

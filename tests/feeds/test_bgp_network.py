@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.e2e.processes import until
+from tests.e2e.processes import program, until
 from tests.feeds.network import NEXT_HOP6, Bird, ExaBgp, Knot, RouteNode
 from tests.redis_server import RedisServer
 
@@ -74,12 +75,22 @@ def test_routes_appear_are_held_and_vanish_with_the_list(world: World) -> None:
 
     node.push("http://alias.example/a/")
     bird.becomes("198.18.0.8")
-    node.command("lists", "push", "police", "police.txt", "--publish")
     node.push("http://unrelated.test/a/")
     bird.becomes()
     for log in (node.process.log(), world.exabgp.log()):
         for secret in ("pages.example", "alias.example", "nowhere", "198.18.0", "2001:db8::7"):
             assert secret not in log
+    shown = subprocess.run(
+        [*program(), "routes"],
+        env=node.process.environment,
+        cwd=node.directory,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    assert shown.startswith("0 routes, settled; feeds: 0 told, 0 refused\n")
+    assert "unrelated" not in shown
+    node.process.stop()
     state = (node.directory / "var" / "routes.state").read_bytes()
     assert b"example" not in state
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import stat
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
@@ -10,10 +11,12 @@ import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
+from blocker.errors import KeyMaterialError, ServeError
 from blocker.feed_sections import RouteSettings
 from blocker.feeds.route_feed import RouteFeed
 from blocker.feeds.route_hosts import name_id
 from blocker.feeds.route_report import report
+from blocker.feeds.route_socket import ask_report
 from blocker.feeds.routes import Reason
 from blocker.sections import GuardSettings
 from blocker.store.sealing import Keyring
@@ -67,6 +70,11 @@ def feed(tmp_path: Path) -> RouteFeed:
         table.answered(key(name), map(ip_address, second), 100.0, complete=True)
     made._tell(table.step(100.0))
     return made
+
+
+def test_a_node_without_the_seal_key_cannot_read_what_it_would_route(tmp_path: Path) -> None:
+    with pytest.raises(KeyMaterialError, match="no seal key"):
+        RouteFeed(RouteSettings(), GuardSettings(), tmp_path, Keyring(lookup=bytes(16)), None, no_store)
 
 
 def key(name: str) -> str:
@@ -123,3 +131,20 @@ async def test_names_that_are_not_known_yet_are_shown_as_their_ids(feed: RouteFe
     feed.names = {}
     found = await report(feed, 0.0)
     assert {len(one["host"]) for one in found["addresses"]} == {32}
+
+
+async def test_the_socket_shows_the_report_to_the_node_s_own_user_and_is_closed_to_others(
+    feed: RouteFeed, tmp_path: Path
+) -> None:
+    with pytest.raises(ServeError, match="no node with routes answers"):
+        await ask_report(tmp_path / "routes.sock")
+    feed.start()
+    try:
+        assert stat.S_IMODE(feed.socket.path.stat().st_mode) == 0o600
+        found = await ask_report(feed.socket.path)
+        assert found["routes"] == 8
+        assert {one["host"] for one in found["hosts"]} >= {"moved", "crowd"}
+        assert found["feeds"] == [], "who asks is no feed"
+    finally:
+        feed.close()
+    assert not feed.socket.path.exists()
