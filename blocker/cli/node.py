@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from blocker.cli.context import Context
+    from blocker.feeds.route_feed import RouteFeed
     from blocker.follower import Follower
     from blocker.gateways.canaries import Probe
     from blocker.gateways.envoy import EnvoyListener
@@ -102,6 +103,7 @@ class Node:
         self.stop_page = StopPage(self._settings.stop_page)
         self.streams = Streams(engine, self._settings.gateways, self.stop_page.as_bytes())
         self.envoy: EnvoyListener | None = None
+        self.routes: RouteFeed | None = None
         self.follower.on_swap(engine.swapped)
         self.host = CompanionHost(
             self._settings.companions,
@@ -134,6 +136,8 @@ class Node:
 
             self.envoy = envoy_listener(engine, self._settings.gateways.envoy, self.stop_page.as_bytes())
             self.canaries.register(EnvoyProbe(self.envoy))
+        if self._settings.routes.enabled and Role.CONTROL in self._settings.roles:
+            self.routes = self._route_feed()
 
         self.rpz: RpzFeed | None = None
         if self._settings.feeds.rpz.enabled:
@@ -179,6 +183,8 @@ class Node:
                     tasks.create_task(self._announce(ready))
                     tasks.create_task(self._watch_server())
                     tasks.create_task(self._beat())
+                    if self.routes is not None:
+                        tasks.create_task(self.routes.run())
                     canaries = tasks.create_task(self._look_at_canaries())
                     if self.rpz is not None:
                         zones = tasks.create_task(self.rpz.run())
@@ -192,6 +198,8 @@ class Node:
                     canaries.cancel()  # before the gateways that they ask
                 if zones is not None:
                     zones.cancel()
+                if self.routes is not None:
+                    await self.routes.stop()
                 if Role.CONTROL in roles:
                     await self._stop_gateways()
                     await self.server.stop()
@@ -200,6 +208,8 @@ class Node:
         finally:
             await self._stop_gateways()
             await self.server.stop()
+            if self.routes is not None:
+                self.routes.close()
             if self._store is not None:
                 await self._store.close()
 
@@ -239,7 +249,19 @@ class Node:
         """Read the configuration anew; one that is faulty is told and changes nothing."""
         reload.reload(self)
 
+    def _route_feed(self) -> RouteFeed:
+        from blocker.feeds.route_feed import RouteFeed  # loads aiodns
+
+        settings, policy = self._settings, self.context.policy(self._settings.routes.policy)
+        keyring, data_dir = self.context.keyring, settings.data_dir
+        feed = RouteFeed(settings.routes, settings.guards, data_dir, keyring, policy, self._opened)
+        self.follower.on_swap(feed.swapped)
+        self.exporter.add(feed.counts)
+        return feed
+
     async def _start_gateways(self) -> None:
+        if self.routes is not None:
+            self.routes.start()
         count = self._settings.gateways.workers
         try:
             self.host.start()

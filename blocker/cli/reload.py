@@ -35,6 +35,8 @@ _FIXED_OF_ONE = {
     "envoy": ("enabled", "host", "port", "max_connections", "max_requests", "request_seconds", "idle_seconds"),
 }
 _FIXED_OF_RPZ = ("enabled", "host", "port", "max_transfers", "history")
+# Sockets and threads that are there from the start on.
+_FIXED_OF_ROUTES = ("enabled", "unix", "group", "resolvers", "quorum", "lookup_seconds", "lookup_tries")
 
 
 def reload(node: Node) -> None:
@@ -58,6 +60,7 @@ def reload(node: Node) -> None:
 def needing_restart(old: Settings, new: Settings) -> Iterator[str]:
     """Names of settings that differ and cannot change under a running node."""
     yield from (name for name in _FIXED if getattr(old, name) != getattr(new, name))
+    yield from (f"routes.{f}" for f in _FIXED_OF_ROUTES if getattr(old.routes, f) != getattr(new.routes, f))
     for name, gateway in old.gateways:
         other: BaseModel = getattr(new.gateways, name)
         if name == "workers":
@@ -90,6 +93,7 @@ def _use(node: Node, settings: Settings) -> None:
     kept["gateways"] = _addresses_kept(old.gateways, settings.gateways)
     rpz = {field: getattr(old.feeds.rpz, field) for field in _FIXED_OF_RPZ}
     kept["feeds"] = settings.feeds.model_copy(update={"rpz": settings.feeds.rpz.model_copy(update=rpz)})
+    kept["routes"] = settings.routes.model_copy(update={f: getattr(old.routes, f) for f in _FIXED_OF_ROUTES})
     settings = settings.model_copy(update=kept)
     node.context.settings = settings
     logging.configure(settings.log_level, settings.log_format)
@@ -107,3 +111,5 @@ def _use(node: Node, settings: Settings) -> None:
     node.http_probe.policies = tuple(sorted({DEFAULT_POLICY, *settings.policies}))
     node.canaries.configure(settings)
     node.host.reconfigured()
+    if node.routes is not None:
+        node.routes.configure(settings.routes, settings.guards, node.context.policy(settings.routes.policy))

@@ -166,6 +166,11 @@ class Exporter:
         """What `blocker_hits_total` and its shadow say, by list; None while the stored counts are not known."""
         return self._hits.released()
 
+    def add(self, collector: Collector) -> None:
+        """Render what another part of the node counts, too; its labels must be closed as well."""
+        self._node.register(collector)
+        self.registry.register(collector)
+
     def render(self) -> bytes:
         """The metrics as text; equal to what `registry` collects, but faster.
 
