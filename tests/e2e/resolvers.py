@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 DEPLOY = Path(__file__).parents[2] / "deploy"
 SECRET = base64.b64encode(b"a secret of thirty-two bytes ...").decode()
 ZONE = "police.rpz.example"
+INSPECT = "inspect.rpz.example"
 PRIMARY = "192.0.2.10"
 # Names under .test are answered by nobody: these resolvers forward to a port where nobody listens, or have no network.
 BLOCKED = "listed.example"
@@ -51,6 +52,12 @@ class Feeding(Node):
             origin = "{ZONE}"
             keys = ["resolver"]
             networks = [{"" if signed else '"127.0.0.0/8"'}]
+            secondaries = [{{ address = "127.0.0.1", port = {secondary}{key} }}]
+            [feeds.rpz.zones.inspect]
+            origin = "{INSPECT}"
+            carries = "inspect"
+            addresses = ["192.0.2.80"]
+            keys = ["resolver"]
             secondaries = [{{ address = "127.0.0.1", port = {secondary}{key} }}]
             """,
         )
@@ -192,6 +199,16 @@ class Bind(Resolver):
             ["named-journalprint", f"{ZONE}.zone.jnl"], cwd=self.directory, capture_output=True, check=True, text=True
         ).stdout
         assert dumped.count("\tSOA\t") == 4, "two differences, each from one SOA to the next"
+
+
+class BindWithInspection(Bind):
+    """BIND with the second zone too, as the comment in its configuration says."""
+
+    def changes(self, node: Feeding, origin: Origin) -> Iterable[tuple[str, str]]:
+        text = (DEPLOY / self.package / "named.conf").read_text("utf-8")
+        zone = text[text.index(f'zone "{ZONE}" {{') :]
+        line = f'zone "{INSPECT}" policy given min-update-interval 5;'
+        return ((zone, zone + zone.replace(ZONE, INSPECT)), (f"//   {line}", line), *super().changes(node, origin))
 
 
 class Unbound(Resolver):

@@ -7,7 +7,19 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.e2e.processes import until
-from tests.e2e.resolvers import BLOCKED, Bind, Feeding, Knot, Origin, PowerDns, Resolver, Unbound, answer, rcode
+from tests.e2e.resolvers import (
+    BLOCKED,
+    Bind,
+    BindWithInspection,
+    Feeding,
+    Knot,
+    Origin,
+    PowerDns,
+    Resolver,
+    Unbound,
+    answer,
+    rcode,
+)
 from tests.redis_server import RedisServer, free_port
 
 if TYPE_CHECKING:
@@ -68,3 +80,14 @@ def test_updates_come_as_differences_and_a_rollback_is_one(chain: Chain) -> None
     chain.resolver.check()
     log = chain.node.process.log()
     assert not [name for name in (BLOCKED, "first.example", "filler7") if name in log], "no entry is logged"
+
+
+@pytest.mark.parametrize("chain", [BindWithInspection], indirect=True)
+def test_hosts_with_listed_pages_go_to_the_url_filter(chain: Chain) -> None:
+    port = chain.resolver.port
+    chain.node.names("http://page.example/listed/", "http://*.wide.example/listed/", "http://whole.wide.example/")
+    until(lambda: answer(port, "page.example") == ("NOERROR", ["192.0.2.80"]))
+    until(lambda: answer(port, "whole.wide.example") == ("NXDOMAIN", []))
+    assert answer(port, "any.wide.example") == ("NOERROR", ["192.0.2.80"])
+    assert answer(port, "a.page.example") == ("NOERROR", ["192.0.2.1"])
+    assert answer(port, f"a.{BLOCKED}") == ("NXDOMAIN", [])
