@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
+import time
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
@@ -29,6 +30,7 @@ from blocker.gateways.streams import PROBES, Streams
 from blocker.gateways.workers import Workers
 from blocker.hits.counters import HitCounter
 from blocker.hits.exporter import Exporter
+from blocker.hits.retention import keep_folding
 from blocker.ingest.worker import IngestWorker
 from blocker.matcher import DEFAULT_POLICY
 from blocker.sections import Role
@@ -153,6 +155,7 @@ class Node:
                     canaries = tasks.create_task(self._look_at_canaries())
                 if Role.INGEST in roles:
                     tasks.create_task(self._ingest())
+                tasks.create_task(self._fold_hits())
                 if self._settings.redis_url is None:
                     tasks.create_task(self._watch_redis())
                 await self._stopping.wait()
@@ -181,6 +184,23 @@ class Node:
     async def load_hits(self, node: str) -> Mapping[str, int]:
         """As `Store.load_hits`."""
         return await (await self._opened()).load_hits(node)
+
+    async def folded_hits(self, node: str) -> Mapping[str, int]:
+        """As `Store.folded_hits`."""
+        return await (await self._opened()).folded_hits(node)
+
+    async def _fold_hits(self) -> None:
+        settings = self._settings
+        await keep_folding(
+            self._opened,
+            None if Role.INGEST in settings.roles else settings.node,
+            keep_weeks=settings.hits.keep_weeks,
+            bin=settings.hits.bin,
+            zone=settings.zone,
+            clock=time.time,
+            pause=self._pause,
+            stopping=self._stopping,
+        )
 
     async def _opened(self) -> Store:
         if self._store is None:

@@ -232,3 +232,7 @@ class Companion:
     async def load_hits(self, _node: str) -> Mapping[str, int]:
         """Nothing: the node shows the counts."""
         return {}
+
+    async def folded_hits(self, _node: str) -> Mapping[str, int]:
+        """Nothing either."""
+        return {}

@@ -22,7 +22,7 @@ import structlog
 
 from blocker._native import HitMatrix
 from blocker.errors import StoreError
-from blocker.hits.calendar import Cell, Window, still_to_come, window_of
+from blocker.hits.calendar import Cell, Window, parse_folded, still_to_come, window_of
 from blocker.hits.release import DEFAULT_BIN, Ledger, Series
 from blocker.log import describe
 
@@ -59,6 +59,13 @@ class HitStore(Protocol):
 
     async def load_hits(self, node: str) -> Mapping[str, int]:
         """All cells of the node.
+
+        Raises:
+            StoreError: Redis cannot be read now.
+        """
+
+    async def folded_hits(self, node: str) -> Mapping[str, int]:
+        """What is left of the node's cells that were too old to be kept; read after `load_hits`.
 
         Raises:
             StoreError: Redis cannot be read now.
@@ -261,7 +268,8 @@ class HitCounter:
         ledger = Ledger(self.bin)
         unreadable = 0
         cells: list[tuple[Cell, int]] = []
-        for number, (field, hits) in enumerate((await self._store.load_hits(self._node)).items(), start=1):
+        stored, left = await self._stored()
+        for number, (field, hits) in enumerate(stored.items(), start=1):
             try:
                 cells.append((Cell.parse(field), hits))
             except ValueError:
@@ -271,9 +279,27 @@ class HitCounter:
                 cells.clear()
                 await asyncio.sleep(0)
         ledger.add(cells)
+        folded: list[tuple[Series, int, int]] = []
+        for field, figure in left.items():
+            try:
+                name, shadow, place = parse_folded(field)
+            except ValueError:
+                unreadable += 1
+            else:
+                folded.append((Series(name, shadow), place, figure))
+        ledger.add_folded(folded)
         if unreadable:
             log.warning("stored hit cells of an unknown form are left out", cells=unreadable)
         return ledger
+
+    async def _stored(self) -> tuple[Mapping[str, int], Mapping[str, int]]:
+        """Cells and folded cells, between whose reading nothing was folded."""
+        left = await self._store.folded_hits(self._node)
+        while True:
+            stored = await self._store.load_hits(self._node)
+            before, left = left, await self._store.folded_hits(self._node)
+            if before == left:
+                return stored, left
 
     def _release(self, ledger: Ledger) -> None:
         now = self._clock()

@@ -86,6 +86,13 @@ class Ledger:
             self._open[slot].setdefault(series, week[slot.place])
             week[slot.place] += count
 
+    def add_folded(self, figures: Iterable[tuple[Series, int, int]]) -> None:
+        """Take over released figures of weeks that are not kept: series, place within the week, figure."""
+        sums: dict[Series, list[int]] = {}
+        for series, place, figure in figures:
+            sums.setdefault(series, list(self._released.get(series, _NONE)))[place] += figure
+        self._released = {**self._released, **{series: tuple(more) for series, more in sums.items()}}
+
     def release(self, over: Callable[[Slot], bool], held: Collection[Slot] = ()) -> bool:
         """Release every cell whose hour is over.
 
