@@ -13,8 +13,9 @@ moved when a request is blocked, one look at the flow log would tell whose reque
    late flush: hits of its hour that were counted after all, as happens when the machine's clock was set back. That,
    too, waits for the end of an hour.
 5. Each week's cell is rounded by itself before the weeks are summed: the sum moves in whole bins.
-6. The same holds for `blocker_decisions_total{verdict="block"}`, and the time of a decision that blocked is in no
-   histogram: `_count` minus the other verdicts would be a live counter of blocks.
+6. The same holds for `blocker_decisions_total{verdict="block"}`. A block is not missing elsewhere meanwhile, or a
+   request in the flow log that moves no counter would be one that was blocked: it counts as `allow` and as a decision
+   of usual time until its hour is over (`meters.Meter.shown`).
 
 Not covered: who can read the Redis itself at any moment, or the memory of this process, sees unreleased counts.
 """
