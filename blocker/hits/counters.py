@@ -6,13 +6,15 @@ to the store under this boot's next sequence number. While the outcome of a batc
 again under the same number, which the store applies once; new hits gather in pending meanwhile. What is stored goes
 into the `Ledger`, from which the exporter reads what is released.
 
-What is lost: at a kill, the hits of the last `flush_seconds` at most; at a graceful stop none, unless the store is
-away. With the store away, pending cells wait in memory: one for each list that hits and each hour, about 150 bytes.
+What is lost: at a kill, the hits of the last `flush_seconds` at most, be they counted here or in another process; at a
+graceful stop none, unless the store is away. With the store away, pending cells wait in memory: one for each list that
+hits and each hour, about 150 bytes.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import secrets
 import time
 from collections import Counter
@@ -34,6 +36,8 @@ if TYPE_CHECKING:
 
 # A flush begins when this share of flush_seconds has passed since the last one began; the rest is for the store.
 _FLUSH_SHARE = 0.8
+# What another process hands over waits no longer than this for the next flush, in seconds: it has waited there already.
+_SOON_SECONDS = 0.1
 # Cells in one batch: one small script run in Redis, which serves nobody else meanwhile.
 _BATCH_CELLS = 512
 # Cells read at the start between two turns of the event loop: 3 ms.
@@ -113,6 +117,7 @@ class HitCounter:
         self._taken: list[Callable[[], Iterable[NativeHit]]] = []
         self._task: asyncio.Task[bool] | None = None
         self._stopping = asyncio.Event()
+        self._wake = asyncio.Event()
         self._store_away = False
         self._matrix = HitMatrix()
         self._add = self._matrix.count
@@ -149,8 +154,9 @@ class HitCounter:
             self._pending[self._window.cell(name, shadow=shadow)] += count
 
     def credit_cells(self, cells: Mapping[Cell, int]) -> None:
-        """Count hits that another process counted, each in its own cell."""
+        """Count hits that another process counted, each in its own cell, and have them stored soon."""
         self._pending.update(cells)
+        self._wake.set()
 
     @property
     def released(self) -> Mapping[Series, tuple[int, ...]] | None:
@@ -177,15 +183,18 @@ class HitCounter:
         loop = asyncio.get_running_loop()
         try:
             while not self._stopping.is_set():
-                due = loop.time() + self._period
+                began = loop.time()
                 await self.flush()
-                await self._pause(due - loop.time())
+                await _pause(self._stopping, began + _SOON_SECONDS - loop.time())
+                await _pause(self._wake, began + self._period - loop.time())
+                self._wake.clear()
         finally:
             await self._flush_last()
 
     def stop(self) -> None:
         """End `run` after a last flush; returns at once."""
         self._stopping.set()
+        self._wake.set()
 
     def _tick(self, now: float) -> None:
         if not self._window.start <= now < self._window.end:
@@ -207,13 +216,6 @@ class HitCounter:
             self._pending[self._window.cell(name, shadow=shadow)] += hits
         for take in self._taken:
             self.credit(take())
-
-    async def _pause(self, seconds: float) -> None:
-        try:
-            async with asyncio.timeout(max(seconds, 0)):
-                await self._stopping.wait()
-        except TimeoutError:
-            pass
 
     async def _flush_last(self) -> None:
         stored = False
@@ -311,3 +313,10 @@ class HitCounter:
         current, to_come = still_to_come(now, self._zone)
         held = {cell.slot for cell in self._pending}
         ledger.release(lambda slot: slot < current and slot not in to_come, held)
+
+
+async def _pause(event: asyncio.Event, seconds: float) -> None:
+    """Wait so long, or until the event."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(max(seconds, 0)):
+            await event.wait()
