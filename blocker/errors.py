@@ -64,3 +64,7 @@ class UpdateRefused(BlockerError):  # noqa: N818 - an outcome the user must act 
 
 class ServeError(BlockerError):
     """A node could not start or listen; names the address and the remedy."""
+
+
+class ReleaseRefused(BlockerError):  # noqa: N818 - an outcome the user must act on
+    """Figures about hits must not be published as they were asked for; says what may be."""

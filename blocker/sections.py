@@ -81,6 +81,13 @@ class HitSettings(Frozen):
     flush_seconds: float = Field(
         1.0, gt=0, le=1.0, description="Seconds between flushes to the store, at most 1. Default 1: what a kill loses."
     )
+    keep_weeks: int = Field(
+        104,
+        ge=5,
+        le=1040,
+        description="ISO weeks of which cells are kept for reports, the present one included; of older ones only the "
+        "released sums without their weeks are. Default 104: two years.",
+    )
 
 
 class PolicySettings(Frozen):

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.text import Text
 
 ROOT = Path(__file__).parents[1]
+WEEKS = [(2026, week) for week in range(45, 49)]
 EXPLAIN = ("explain", "http://gallery.example/x/../secret/%61.jpg?size=1")
 
 
@@ -60,10 +61,23 @@ def operations_console() -> None:
     served.stop()
 
 
+def report() -> None:
+    """Write docs/report.svg: the report of synthetic hits with the shape that was published of such systems."""
+    sys.path.insert(0, str(ROOT))
+    from blocker.hits.page import picture
+    from blocker.hits.report import counted, publish
+    from tests.hits.synthetic import hits
+
+    cells = counted(hits(60_000, WEEKS, seed=1).items(), ["police"], "2026-W45", "2026-W48", False)
+    about = {"lists": ("police",), "first": "2026-W45", "last": "2026-W48", "timezones": ("Europe/Stockholm",)}
+    (ROOT / "docs" / "report.svg").write_text(picture(publish(cells, 10, 8, **about).as_shares()), "utf-8")
+
+
 def main() -> None:
-    """Write docs/explain.svg, docs/stop-page.png and docs/console.png."""
+    """Write docs/explain.svg, docs/stop-page.png, docs/console.png and docs/report.svg."""
     stop_page()
     operations_console()
+    report()
     with tempfile.TemporaryDirectory() as data:
         blocker(data, "lists", "pull")
         shown = blocker(data, *EXPLAIN)

@@ -32,6 +32,10 @@ class Nowhere:
         """Nothing was kept."""
         return {}
 
+    async def folded_hits(self, _node: str) -> dict[str, int]:
+        """Nothing either."""
+        return {}
+
 
 def alone(rules: int = RULES) -> VerdictEngine:
     """An engine with the rules and no node around it."""

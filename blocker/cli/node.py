@@ -8,16 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import signal
-import threading
-from concurrent.futures import ThreadPoolExecutor
+import time
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import structlog
 
 from blocker.cli import reload
+from blocker.cli.background import background_threads
 from blocker.cli.context import usable_sources
 from blocker.control.app import create_app
 from blocker.control.canary_probe import HttpProbe
@@ -34,6 +33,7 @@ from blocker.gateways.streams import PROBES, Streams
 from blocker.gateways.workers import Workers
 from blocker.hits.counters import HitCounter
 from blocker.hits.exporter import Exporter
+from blocker.hits.retention import keep_folding
 from blocker.ingest.worker import IngestWorker
 from blocker.matcher import DEFAULT_POLICY
 from blocker.sections import Role
@@ -56,17 +56,6 @@ WATCH_SECONDS = 1.0
 
 #: Seconds after which a node is announced without those of its own lists that are not there yet.
 FIRST_LISTS_SECONDS = 10.0
-
-
-#: What a thread steps back behind the event loop, where both want the same core: to about a tenth of it (nice(2)).
-THREAD_NICENESS = 10
-
-
-def _step_back() -> None:
-    """Have this thread, which merges tables and writes files, stand behind decisions; Linux keeps it by thread."""
-    with contextlib.suppress(OSError):
-        own = threading.get_native_id()
-        os.setpriority(os.PRIO_PROCESS, own, min(19, os.getpriority(os.PRIO_PROCESS, own) + THREAD_NICENESS))
 
 
 class Node:
@@ -162,7 +151,7 @@ class Node:
             BlockerError: There is neither a usable Redis nor a snapshot to start from.
         """
         loop = asyncio.get_running_loop()
-        loop.set_default_executor(ThreadPoolExecutor(initializer=_step_back))
+        loop.set_default_executor(background_threads())
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, self.stop)
         loop.add_signal_handler(signal.SIGHUP, self.reload)
@@ -190,6 +179,7 @@ class Node:
                         zones = tasks.create_task(self.rpz.run())
                 if Role.INGEST in roles:
                     tasks.create_task(self._ingest())
+                tasks.create_task(self._fold_hits())
                 if self._settings.redis_url is None:
                     tasks.create_task(self._watch_redis())
                 await self._stopping.wait()
@@ -224,6 +214,23 @@ class Node:
     async def load_hits(self, node: str) -> Mapping[str, int]:
         """As `Store.load_hits`."""
         return await (await self._opened()).load_hits(node)
+
+    async def folded_hits(self, node: str) -> Mapping[str, int]:
+        """As `Store.folded_hits`."""
+        return await (await self._opened()).folded_hits(node)
+
+    async def _fold_hits(self) -> None:
+        settings = self._settings
+        await keep_folding(
+            self._opened,
+            None if Role.INGEST in settings.roles else settings.node,
+            keep_weeks=settings.hits.keep_weeks,
+            bin=settings.hits.bin,
+            zone=settings.zone,
+            clock=time.time,
+            pause=self._pause,
+            stopping=self._stopping,
+        )
 
     async def _opened(self) -> Store:
         if self._store is None:

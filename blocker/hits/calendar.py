@@ -30,6 +30,8 @@ LONGEST_STEP_BACK = DAY
 _EPOCH = date(1970, 1, 1).toordinal()
 _FIELD = re.compile(r"(~?)([^|~][^|]*)\|([0-9]{4})-W([0-9]{2})\|([1-7])\|([01]?[0-9]|2[0-3])")
 
+_FOLDED = re.compile(r"(~?)([^|~][^|]*)\|([1-7])\|([01]?[0-9]|2[0-3])")
+
 
 class Slot(NamedTuple):
     """One hour by its name on the wall clock; slots sort as the wall clock runs."""
@@ -75,6 +77,11 @@ class Cell(NamedTuple):
         mark = "~" if self.shadow else ""
         return f"{mark}{self.list}|{self.iso_year:04d}-W{self.iso_week:02d}|{self.weekday}|{self.hour}"
 
+    @property
+    def without_week(self) -> str:
+        """What stays of the cell when its week is forgotten: `list|7|23`, or `~list|7|23`."""
+        return f"{'~' if self.shadow else ''}{self.list}|{self.weekday}|{self.hour}"
+
     @classmethod
     def parse(cls, field: str) -> Cell:
         """Read what `field` wrote.
@@ -88,6 +95,19 @@ class Cell(NamedTuple):
         mark, name, year, week, weekday, hour = found.groups()
         date.fromisocalendar(int(year), int(week), int(weekday))
         return cls(name, int(year), int(week), int(weekday), int(hour), mark == "~")
+
+
+def parse_folded(field: str) -> tuple[str, bool, int]:
+    """Read what `Cell.without_week` wrote: list, whether it is in shadow mode, place within the week.
+
+    Raises:
+        ValueError: It is no such text.
+    """
+    found = _FOLDED.fullmatch(field)
+    if found is None:
+        raise ValueError("no folded hit cell: expected list|weekday|hour")
+    mark, name, weekday, hour = found.groups()
+    return name, mark == "~", (int(weekday) - 1) * 24 + int(hour)
 
 
 class Window(NamedTuple):

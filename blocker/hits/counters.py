@@ -6,13 +6,15 @@ to the store under this boot's next sequence number. While the outcome of a batc
 again under the same number, which the store applies once; new hits gather in pending meanwhile. What is stored goes
 into the `Ledger`, from which the exporter reads what is released.
 
-What is lost: at a kill, the hits of the last `flush_seconds` at most; at a graceful stop none, unless the store is
-away. With the store away, pending cells wait in memory: one for each list that hits and each hour, about 150 bytes.
+What is lost: at a kill, the hits of the last `flush_seconds` at most, be they counted here or in another process; at a
+graceful stop none, unless the store is away. With the store away, pending cells wait in memory: one for each list that
+hits and each hour, about 150 bytes.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import secrets
 import time
 from collections import Counter
@@ -22,7 +24,7 @@ import structlog
 
 from blocker._native import HitMatrix
 from blocker.errors import StoreError
-from blocker.hits.calendar import Cell, Window, still_to_come, window_of
+from blocker.hits.calendar import Cell, Window, parse_folded, still_to_come, window_of
 from blocker.hits.release import DEFAULT_BIN, Ledger, Series
 from blocker.log import describe
 
@@ -34,6 +36,8 @@ if TYPE_CHECKING:
 
 # A flush begins when this share of flush_seconds has passed since the last one began; the rest is for the store.
 _FLUSH_SHARE = 0.8
+# What another process hands over waits no longer than this for the next flush, in seconds: it has waited there already.
+_SOON_SECONDS = 0.1
 # Cells in one batch: one small script run in Redis, which serves nobody else meanwhile.
 _BATCH_CELLS = 512
 # Cells read at the start between two turns of the event loop: 3 ms.
@@ -59,6 +63,13 @@ class HitStore(Protocol):
 
     async def load_hits(self, node: str) -> Mapping[str, int]:
         """All cells of the node.
+
+        Raises:
+            StoreError: Redis cannot be read now.
+        """
+
+    async def folded_hits(self, node: str) -> Mapping[str, int]:
+        """What is left of the node's cells that were too old to be kept; read after `load_hits`.
 
         Raises:
             StoreError: Redis cannot be read now.
@@ -106,6 +117,7 @@ class HitCounter:
         self._taken: list[Callable[[], Iterable[NativeHit]]] = []
         self._task: asyncio.Task[bool] | None = None
         self._stopping = asyncio.Event()
+        self._wake = asyncio.Event()
         self._store_away = False
         self._matrix = HitMatrix()
         self._add = self._matrix.count
@@ -142,8 +154,9 @@ class HitCounter:
             self._pending[self._window.cell(name, shadow=shadow)] += count
 
     def credit_cells(self, cells: Mapping[Cell, int]) -> None:
-        """Count hits that another process counted, each in its own cell."""
+        """Count hits that another process counted, each in its own cell, and have them stored soon."""
         self._pending.update(cells)
+        self._wake.set()
 
     @property
     def released(self) -> Mapping[Series, tuple[int, ...]] | None:
@@ -170,15 +183,18 @@ class HitCounter:
         loop = asyncio.get_running_loop()
         try:
             while not self._stopping.is_set():
-                due = loop.time() + self._period
+                began = loop.time()
                 await self.flush()
-                await self._pause(due - loop.time())
+                await _pause(self._stopping, began + _SOON_SECONDS - loop.time())
+                await _pause(self._wake, began + self._period - loop.time())
+                self._wake.clear()
         finally:
             await self._flush_last()
 
     def stop(self) -> None:
         """End `run` after a last flush; returns at once."""
         self._stopping.set()
+        self._wake.set()
 
     def _tick(self, now: float) -> None:
         if not self._window.start <= now < self._window.end:
@@ -200,13 +216,6 @@ class HitCounter:
             self._pending[self._window.cell(name, shadow=shadow)] += hits
         for take in self._taken:
             self.credit(take())
-
-    async def _pause(self, seconds: float) -> None:
-        try:
-            async with asyncio.timeout(max(seconds, 0)):
-                await self._stopping.wait()
-        except TimeoutError:
-            pass
 
     async def _flush_last(self) -> None:
         stored = False
@@ -261,7 +270,8 @@ class HitCounter:
         ledger = Ledger(self.bin)
         unreadable = 0
         cells: list[tuple[Cell, int]] = []
-        for number, (field, hits) in enumerate((await self._store.load_hits(self._node)).items(), start=1):
+        stored, left = await self._stored()
+        for number, (field, hits) in enumerate(stored.items(), start=1):
             try:
                 cells.append((Cell.parse(field), hits))
             except ValueError:
@@ -271,9 +281,27 @@ class HitCounter:
                 cells.clear()
                 await asyncio.sleep(0)
         ledger.add(cells)
+        folded: list[tuple[Series, int, int]] = []
+        for field, figure in left.items():
+            try:
+                name, shadow, place = parse_folded(field)
+            except ValueError:
+                unreadable += 1
+            else:
+                folded.append((Series(name, shadow), place, figure))
+        ledger.add_folded(folded)
         if unreadable:
             log.warning("stored hit cells of an unknown form are left out", cells=unreadable)
         return ledger
+
+    async def _stored(self) -> tuple[Mapping[str, int], Mapping[str, int]]:
+        """Cells and folded cells, between whose reading nothing was folded."""
+        left = await self._store.folded_hits(self._node)
+        while True:
+            stored = await self._store.load_hits(self._node)
+            before, left = left, await self._store.folded_hits(self._node)
+            if before == left:
+                return stored, left
 
     def _release(self, ledger: Ledger) -> None:
         now = self._clock()
@@ -285,3 +313,10 @@ class HitCounter:
         current, to_come = still_to_come(now, self._zone)
         held = {cell.slot for cell in self._pending}
         ledger.release(lambda slot: slot < current and slot not in to_come, held)
+
+
+async def _pause(event: asyncio.Event, seconds: float) -> None:
+    """Wait so long, or until the event."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(max(seconds, 0)):
+            await event.wait()

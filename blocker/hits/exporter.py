@@ -2,8 +2,10 @@
 
 | metric                          | labels              | is                                                           |
 |---------------------------------|---------------------|--------------------------------------------------------------|
-| `blocker_decisions_total`       | gateway, verdict    | decisions; blocks only of hours that are over, rounded up    |
-| `blocker_decision_seconds`      | gateway             | histogram of decisions that did not block                    |
+| `blocker_decisions_total`       | gateway, verdict    | decisions; a block counts as `allow` until its hour is over, |
+|                                 |                     | then blocks are rounded up                                   |
+| `blocker_decision_seconds`      | gateway             | histogram; a block has the time of some other decision, and  |
+|                                 |                     | the sum is estimated from the buckets                        |
 | `blocker_invalid_urls_total`    | gateway             | decisions on a text that is no URL                           |
 | `blocker_hits_total`            | list, weekday, hour | released hits, summed over all weeks; survives restarts      |
 | `blocker_shadow_hits_total`     | list, weekday, hour | the same of lists in shadow mode                             |
@@ -28,6 +30,7 @@ from __future__ import annotations
 import time
 from importlib.metadata import version
 from itertools import accumulate
+from operator import mul
 from typing import TYPE_CHECKING, Protocol
 
 from prometheus_client import CollectorRegistry, generate_latest
@@ -35,7 +38,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 
 from blocker.hits.calendar import HOURS_A_WEEK, WEEKDAYS
-from blocker.hits.meters import BOUNDS_NS, Meter, Meters
+from blocker.hits.meters import BOUNDS_NS, MIDDLES_NS, Meters, Shown
 from blocker.hits.release import Series
 from blocker.matcher import TableList, table_lists
 
@@ -238,19 +241,22 @@ class _Node(Collector):
     def _decisions(self) -> Iterator[Metric]:
         decisions = CounterMetricFamily(
             "blocker_decisions",
-            "Decisions by verdict; blocks only of hours that are over, each hour rounded up to the bin.",
+            "Decisions by verdict; a block is among allow until its hour is over, then blocks are rounded up.",
             labels=["gateway", "verdict"],
         )
         seconds = HistogramMetricFamily(
-            "blocker_decision_seconds", "Time of a decision that did not block, in seconds.", labels=["gateway"]
+            "blocker_decision_seconds",
+            "Time of a decision, in seconds; a block has that of another.",
+            labels=["gateway"],
         )
         invalid = CounterMetricFamily("blocker_invalid_urls", "Decisions on a text that is no URL.", labels=["gateway"])
         self._meters.collect()
         for gateway, meter in sorted(self._meters.items()):
-            decisions.add_metric([gateway, "allow"], meter.allow)
-            decisions.add_metric([gateway, "inspect"], meter.inspect)
-            decisions.add_metric([gateway, "block"], meter.released_blocks)
-            seconds.add_metric([gateway], _buckets(meter), meter.nanoseconds / 1e9)
+            shown = meter.shown()
+            decisions.add_metric([gateway, "allow"], shown.allow)
+            decisions.add_metric([gateway, "inspect"], shown.inspect)
+            decisions.add_metric([gateway, "block"], shown.block)
+            seconds.add_metric([gateway], _buckets(shown), sum(map(mul, shown.buckets, MIDDLES_NS)) / 1e9)
             invalid.add_metric([gateway], meter.invalid)
         yield from (decisions, seconds, invalid)
 
@@ -349,8 +355,8 @@ class _Hits(Collector):
         return dict(sorted(sums.items()))
 
 
-def _buckets(meter: Meter) -> list[tuple[str, float]]:
-    return list(zip((*_BOUNDS, "+Inf"), accumulate(meter.buckets), strict=True))
+def _buckets(shown: Shown) -> list[tuple[str, float]]:
+    return list(zip((*_BOUNDS, "+Inf"), accumulate(shown.buckets), strict=True))
 
 
 def _head(name: str) -> bytes:

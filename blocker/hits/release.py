@@ -13,8 +13,9 @@ moved when a request is blocked, one look at the flow log would tell whose reque
    late flush: hits of its hour that were counted after all, as happens when the machine's clock was set back. That,
    too, waits for the end of an hour.
 5. Each week's cell is rounded by itself before the weeks are summed: the sum moves in whole bins.
-6. The same holds for `blocker_decisions_total{verdict="block"}`, and the time of a decision that blocked is in no
-   histogram: `_count` minus the other verdicts would be a live counter of blocks.
+6. The same holds for `blocker_decisions_total{verdict="block"}`. A block is not missing elsewhere meanwhile, or a
+   request in the flow log that moves no counter would be one that was blocked: it counts as `allow` and as a decision
+   of usual time until its hour is over (`meters.Meter.shown`).
 
 Not covered: who can read the Redis itself at any moment, or the memory of this process, sees unreleased counts.
 """
@@ -85,6 +86,13 @@ class Ledger:
             week = self._counts[series, cell.iso_year, cell.iso_week]
             self._open[slot].setdefault(series, week[slot.place])
             week[slot.place] += count
+
+    def add_folded(self, figures: Iterable[tuple[Series, int, int]]) -> None:
+        """Take over released figures of weeks that are not kept: series, place within the week, figure."""
+        sums: dict[Series, list[int]] = {}
+        for series, place, figure in figures:
+            sums.setdefault(series, list(self._released.get(series, _NONE)))[place] += figure
+        self._released = {**self._released, **{series: tuple(more) for series, more in sums.items()}}
 
     def release(self, over: Callable[[Slot], bool], held: Collection[Slot] = ()) -> bool:
         """Release every cell whose hour is over.

@@ -31,10 +31,14 @@ reads another's keys. After the tag:
 | `:hits:<node>`             | hash   | hit cell → count since ever; the cells' names are opaque here           |
 | `:hits:<node>:seq`         | hash   | boot → `<rank>:<sequence>`: the last flush of each boot that was        |
 |                            |        | counted; ranks order the boots, so that only the newest are kept        |
+| `:hits:<node>:folded`      | hash   | hit cell without its week → released figure of the weeks that are too   |
+|                            |        | old to be kept                                                          |
 | `:nodes`                   | set    | the nodes that have flushed hits                                        |
 | `:beats`                   | zset   | node → unix time of its last heartbeat, by the server's clock; for an   |
 |                            |        | hour, as what follows                                                   |
 | `:beat:<node>`             | string | JSON of what a node said of itself then (see beat.py); no address       |
+| `:releases`                | hash   | weeks and lists of a published report → its figures, JSON; never        |
+|                            |        | changed once written                                                    |
 
 No key, field or value holds an URL, a listed host or a path in clear, or anything about a user. No times are kept
 beside hits.
@@ -71,7 +75,7 @@ class Keys:
 
     __slots__ = (
         "_tag", "audit", "audit_head", "beats", "blobs", "checked", "commits", "drafts", "heads", "meta", "nodes",
-        "proposals", "tokens", "tokens_used",
+        "proposals", "releases", "tokens", "tokens_used",
     )  # fmt: skip
 
     def __init__(self, deployment: str) -> None:
@@ -89,6 +93,7 @@ class Keys:
         self.checked = f"{self._tag}:checked"
         self.nodes = f"{self._tag}:nodes"
         self.beats = f"{self._tag}:beats"
+        self.releases = f"{self._tag}:releases"
 
     def manifest(self, list: str, serial: int) -> str:  # noqa: A002 - the project's word
         """Key of one manifest."""
@@ -140,6 +145,10 @@ class Keys:
     def hits_sequence(self, node: str) -> str:
         """Key of a node's flush numbers."""
         return f"{self.hits(node)}:seq"
+
+    def hits_folded(self, node: str) -> str:
+        """Key of what is left of a node's cells that were too old to be kept."""
+        return f"{self.hits(node)}:folded"
 
 
 def checked_name(what: str, name: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from blocker.errors import FormatError
@@ -10,7 +11,7 @@ from blocker.store.beat import Beat
 from blocker.store.keys import checked_name
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import AsyncIterator, Mapping, Sequence
 
     from blocker.store.connection import Session
     from blocker.store.keys import Keys
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
 BOOTS_KEPT = 16
 # How long a node that is silent is still shown: long enough to be missed.
 BEAT_KEPT_SECONDS = 3600
+# Cells in one answer of a scan, and in one fold: under 1 ms in which Redis serves nobody else.
+SCAN_CELLS = 1000
+FOLD_CELLS = 128
 
 
 class Ledger:
@@ -69,6 +73,66 @@ class Ledger:
         """A node's hit cells and their counts since ever."""
         found = await self._session.command("read hits", "HGETALL", self._keys.hits(node))
         return {cell.decode(): int(count) for cell, count in found.items()}
+
+    async def fleet_hits(self) -> dict[str, int]:
+        """The cells of all nodes, summed; folded ones are not among them. Cost: a `load_hits` for each node."""
+        cells: Counter[str] = Counter()
+        for node in await self.hit_nodes():
+            cells.update(await self.load_hits(node))
+        return dict(cells)
+
+    async def folded_hits(self, node: str) -> dict[str, int]:
+        """What is left of a node's cells that were too old to be kept."""
+        found = await self._session.command("read folded hits", "HGETALL", self._keys.hits_folded(node))
+        return {cell.decode(): int(figure) for cell, figure in found.items()}
+
+    async def scan_hits(self, node: str) -> AsyncIterator[dict[str, int]]:
+        """A node's cells, some at a time, so that Redis is never held for long; one may come twice (SCAN)."""
+        key, cursor = self._keys.hits(node), 0
+        while True:
+            found = await self._session.command("scan hits", "HSCAN", key, cursor, "COUNT", SCAN_CELLS)
+            cursor, cells = int(found[0]), found[1]
+            pairs = cells.items() if isinstance(cells, dict) else zip(cells[::2], cells[1::2], strict=True)
+            yield {cell.decode(): int(count) for cell, count in pairs}
+            if cursor == 0:
+                return
+
+    async def fold_hits(self, node: str, cells: Sequence[tuple[str, int, str, int]]) -> int:
+        """Replace cells by a figure for all weeks together; each at once or not at all.
+
+        Args:
+            node: Whose cells.
+            cells: Cell, its count as it was read, the cell without a week, and what is added there.
+
+        Returns:
+            How many were folded. One that has changed since it was read is left alone.
+        """
+        keys = [self._keys.hits(node), self._keys.hits_folded(node)]
+        folded = 0
+        for start in range(0, len(cells), FOLD_CELLS):
+            words = [word for cell in cells[start : start + FOLD_CELLS] for word in cell]
+            folded += int(await self._session.script("fold hits", scripts.FOLD, keys, *words))
+        return folded
+
+    async def releases(self) -> dict[str, str]:
+        """What was published, by its name."""
+        found = await self._session.command("read the releases", "HGETALL", self._keys.releases)
+        return {name.decode(): text.decode() for name, text in found.items()}
+
+    async def add_release(self, name: str, text: str, seen: int) -> str | None:
+        """Write down what is published under a name, unless something is there already.
+
+        Args:
+            name: Its name.
+            text: What is published.
+            seen: How many releases `releases` returned.
+
+        Returns:
+            What stands there now, be it this or what was there; None if others came since, with nothing written.
+        """
+        keys = [self._keys.releases]
+        stored: bytes = await self._session.script("note a release", scripts.RELEASE, keys, name, text, seen)
+        return stored.decode() or None
 
     async def hit_nodes(self) -> list[str]:
         """The nodes that ever flushed hits, sorted."""

@@ -136,6 +136,32 @@ for i = 5, #ARGV, 2 do redis.call('HINCRBY', KEYS[1], ARGV[i], ARGV[i + 1]) end
 return 1
 """)
 
+# Forget the week of old cells: each leaves, and its figure is added to the cell without a week.
+# KEYS: the node's hits, its folded cells. ARGV: cell, count as found, cell without a week and figure, in turn.
+# Returns how many left. A cell whose count has changed since stays as it is, for the next time.
+FOLD = Script("""
+local folded = 0
+for i = 1, #ARGV, 4 do
+  if redis.call('HGET', KEYS[1], ARGV[i]) == ARGV[i + 1] then
+    redis.call('HDEL', KEYS[1], ARGV[i])
+    redis.call('HINCRBY', KEYS[2], ARGV[i + 2], ARGV[i + 3])
+    folded = folded + 1
+  end
+end
+return folded
+""")
+
+# Write down what is published, once.
+# KEYS: releases. ARGV: field, text, how many releases the caller has seen.
+# Returns the text that stands under the field, or '' with nothing written when there are others than the caller saw.
+RELEASE = Script("""
+local stored = redis.call('HGET', KEYS[1], ARGV[1])
+if stored then return stored end
+if redis.call('HLEN', KEYS[1]) ~= tonumber(ARGV[3]) then return '' end
+redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
+return ARGV[2]
+""")
+
 # The server's clock, from the node that holds the deployment's slot. KEYS: meta.
 TIME = Script("return redis.call('TIME')")
 

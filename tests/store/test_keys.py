@@ -13,7 +13,7 @@ def every_key(keys: Keys) -> list[str]:
     return [
         keys.meta, keys.heads, keys.blobs, keys.commits, keys.checked, keys.nodes, keys.manifest("l", 1),
         keys.manifest("l", 2), keys.blob("segment", SHA), keys.blob("sealed", SHA), keys.source("l"), keys.hits("n"),
-        keys.hits_sequence("n"),
+        keys.hits_sequence("n"), keys.hits_folded("n"), keys.releases,
     ]  # fmt: skip
 
 

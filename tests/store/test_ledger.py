@@ -58,6 +58,34 @@ async def test_nodes_are_apart_and_known(store: Store) -> None:
     assert await store.hit_nodes() == ["one", "two"]
 
 
+async def test_the_fleet_is_the_sum_of_its_nodes(store: Store) -> None:
+    assert await store.fleet_hits() == {}
+    await store.flush_hits("one", "boot", 1, {"a": 2, "b": 1})
+    await store.flush_hits("two", "boot", 1, {"a": 5, "c": 7})
+    assert await store.fleet_hits() == {"a": 7, "b": 1, "c": 7}
+
+
+async def test_cells_are_folded_once_and_only_as_they_were_read(store: Store) -> None:
+    await store.flush_hits("node", "boot", 1, {f"old{number}": number + 1 for number in range(3000)} | {"new": 4})
+    read = {cell: count async for cells in store.scan_hits("node") for cell, count in cells.items()}
+    assert len(read) == 3001
+    await store.flush_hits("node", "boot", 2, {"old7": 1})
+    folds = [(cell, count, "all", 8) for cell, count in read.items() if cell != "new"]
+    assert await store.fold_hits("node", folds) == 2999
+    assert await store.fold_hits("node", folds) == 0
+    assert await store.load_hits("node") == {"new": 4, "old7": 9}
+    assert await store.folded_hits("node") == {"all": 8 * 2999}
+
+
+async def test_a_release_is_written_once_and_never_past_one_that_was_not_seen(store: Store) -> None:
+    assert await store.releases() == {}
+    assert await store.add_release("one", "first", seen=0) == "first"
+    assert await store.add_release("one", "second", seen=1) == "first"
+    assert await store.add_release("two", "other", seen=0) is None
+    assert await store.add_release("two", "other", seen=1) == "other"
+    assert await store.releases() == {"one": "first", "two": "other"}
+
+
 async def test_only_the_newest_boots_are_remembered(server: RedisServer, store: Store, deployment: str) -> None:
     order = [f"{number:x}" for number in range(3 * BOOTS_KEPT)]
     random.Random(5).shuffle(order)  # names tell nothing of the order  # noqa: S311
