@@ -24,6 +24,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from pydantic_settings.exceptions import SettingsError as UnreadableSource
 
 from blocker.errors import SettingsError
+from blocker.feed_section import FeedSettings
 from blocker.sections import (
     CanarySettings,
     CompanionSettings,
@@ -35,8 +36,8 @@ from blocker.sections import (
     Name,
     PolicySettings,
     Role,
-    StopPageSettings,
 )
+from blocker.stop_section import StopPageSettings
 
 _PREFIX = "BLOCKER_"
 DEFAULT_POLICY = "default"
@@ -88,6 +89,7 @@ class Settings(BaseSettings):
     )
     http: HttpSettings = Field(default_factory=HttpSettings)
     gateways: GatewaySettings = Field(default_factory=GatewaySettings)
+    feeds: FeedSettings = Field(default_factory=FeedSettings)
     companions: CompanionSettings = Field(default_factory=CompanionSettings)
     hits: HitSettings = Field(default_factory=HitSettings)
     policies: dict[Name, PolicySettings] = Field(
@@ -140,6 +142,9 @@ class Settings(BaseSettings):
             policy = getattr(gateway, "policy", DEFAULT_POLICY)
             if policy not in (DEFAULT_POLICY, *self.policies):
                 raise ValueError(f"gateways.{name}.policy: there is no policy of that name in [policies]")
+        for name, zone in self.feeds.rpz.zones.items():
+            if zone.policy not in (DEFAULT_POLICY, *self.policies):
+                raise ValueError(f"feeds.rpz.zones.{name}.policy: there is no policy of that name in [policies]")
         return self
 
     @property

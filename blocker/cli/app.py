@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 from blocker import log, settings
-from blocker.cli import bench, decide, doctor, lists, serve, squid_helper, tokens
+from blocker.cli import bench, decide, doctor, export, lists, serve, squid_helper, tokens
 from blocker.cli.context import Context
 from blocker.errors import BlockerError
 
@@ -29,6 +29,7 @@ app.command("serve")(serve.serve)
 app.command("check")(decide.check)
 app.command("explain")(decide.explain)
 app.add_typer(lists.app, name="lists")
+app.add_typer(export.app, name="export")
 app.add_typer(tokens.app, name="tokens")
 app.command("squid-helper")(squid_helper.squid_helper)
 app.command("doctor")(doctor.doctor)

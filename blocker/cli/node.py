@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import signal
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
@@ -23,6 +26,7 @@ from blocker.control.office import Office
 from blocker.control.server import ControlServer
 from blocker.control.stop_page import StopPage
 from blocker.errors import BlockerError, ServeError, SettingsError, StoreUnavailable
+from blocker.feeds.rpz import RpzFeed
 from blocker.gateways.canaries import Canaries
 from blocker.gateways.engine import VerdictEngine
 from blocker.gateways.host import CompanionHost, HelperProbe
@@ -51,6 +55,17 @@ WATCH_SECONDS = 1.0
 
 #: Seconds after which a node is announced without those of its own lists that are not there yet.
 FIRST_LISTS_SECONDS = 10.0
+
+
+#: What a thread steps back behind the event loop, where both want the same core: to about a tenth of it (nice(2)).
+THREAD_NICENESS = 10
+
+
+def _step_back() -> None:
+    """Have this thread, which merges tables and writes files, stand behind decisions; Linux keeps it by thread."""
+    with contextlib.suppress(OSError):
+        own = threading.get_native_id()
+        os.setpriority(os.PRIO_PROCESS, own, min(19, os.getpriority(os.PRIO_PROCESS, own) + THREAD_NICENESS))
 
 
 class Node:
@@ -120,6 +135,13 @@ class Node:
             self.envoy = envoy_listener(engine, self._settings.gateways.envoy, self.stop_page.as_bytes())
             self.canaries.register(EnvoyProbe(self.envoy))
 
+        self.rpz: RpzFeed | None = None
+        if self._settings.feeds.rpz.enabled:
+            self.rpz = RpzFeed(
+                self._settings.feeds.rpz, context.policies, context.open_store, context.keyring,
+                self._settings.poll_seconds,
+            )  # fmt: skip
+
     @property
     def _settings(self) -> Settings:
         return self.context.settings
@@ -136,6 +158,7 @@ class Node:
             BlockerError: There is neither a usable Redis nor a snapshot to start from.
         """
         loop = asyncio.get_running_loop()
+        loop.set_default_executor(ThreadPoolExecutor(initializer=_step_back))
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, self.stop)
         loop.add_signal_handler(signal.SIGHUP, self.reload)
@@ -145,9 +168,11 @@ class Node:
                 await self.follower.load_snapshot()
                 await self.server.start()
                 await self._start_gateways()
+                if self.rpz is not None:
+                    await self.rpz.start()
             await self._first_store()
             async with asyncio.TaskGroup() as tasks:
-                canaries = None
+                canaries = zones = None
                 if Role.CONTROL in roles:
                     tasks.create_task(self.follower.run())
                     tasks.create_task(self.hits.run())
@@ -155,6 +180,8 @@ class Node:
                     tasks.create_task(self._watch_server())
                     tasks.create_task(self._beat())
                     canaries = tasks.create_task(self._look_at_canaries())
+                    if self.rpz is not None:
+                        zones = tasks.create_task(self.rpz.run())
                 if Role.INGEST in roles:
                     tasks.create_task(self._ingest())
                 if self._settings.redis_url is None:
@@ -163,6 +190,8 @@ class Node:
                 log.info("stopping")
                 if canaries is not None:
                     canaries.cancel()  # before the gateways that they ask
+                if zones is not None:
+                    zones.cancel()
                 if Role.CONTROL in roles:
                     await self._stop_gateways()
                     await self.server.stop()
@@ -231,7 +260,8 @@ class Node:
     async def _stop_gateways(self) -> None:
         """May be called twice."""
         others = self._workers or self.streams
-        await asyncio.gather(others.stop(), *([] if self.envoy is None else [self.envoy.stop()]))
+        more = [one for one in (self.envoy, self.rpz) if one is not None]
+        await asyncio.gather(others.stop(), *(one.stop() for one in more))
         self.host.stop()
 
     def _welcome(self) -> Mapping[str, object]:
@@ -247,7 +277,7 @@ class Node:
         }
 
     async def _announce(self, ready: Callable[[Node], None]) -> None:
-        listening = [*self.streams, *([] if self.envoy is None else [self.envoy])]
+        listening = [*self.streams, *(one for one in (self.envoy, self.rpz) if one is not None)]
         log.info("listening", http=self.server.addresses, **{one.name: one.addresses for one in listening})
         ingests = Role.INGEST in self._settings.roles
         awaited = {source.name for source in usable_sources(self.context.settings.lists_dir)} if ingests else set()

@@ -20,13 +20,13 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from blocker._native import best_language
 from blocker.control.reply import Reply
 from blocker.control.stop_texts import LANGUAGES
-from blocker.sections import ListTexts, StopTexts
+from blocker.stop_section import ListTexts, StopTexts
 
 if TYPE_CHECKING:
     from starlette.types import Scope
 
     from blocker.control.stop_texts import Texts
-    from blocker.sections import ListPageSettings, StopPageSettings
+    from blocker.stop_section import ListPageSettings, StopPageSettings
 
 UNAVAILABLE_FOR_LEGAL_REASONS = 451
 

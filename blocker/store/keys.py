@@ -23,6 +23,8 @@ reads another's keys. After the tag:
 | `:idempotency:<sha256>`    | string | the answer to a change that had an Idempotency-Key, for a day           |
 | `:commits`                 | stream | `epoch`, `list`, `serial`, `digest` of each commit; a wake-up hint,     |
 |                            |        | trimmed to about COMMITS_KEPT                                           |
+| `:zone:<zone>`             | hash   | of a response policy zone's newest version: keyed digest, `serial` of   |
+|                            |        | its SOA, `rank` of the lists that it was made from                      |
 | `:checked`                 | hash   | list → unix time of the last successful look at its source              |
 | `:source:<list>`           | hash   | what ingest remembers of a source (ETag, last result); a fault may name |
 |                            |        | the host that the list is fetched from, nothing more of its address     |
@@ -122,6 +124,10 @@ class Keys:
     def source(self, list: str) -> str:  # noqa: A002 - the project's word
         """Key of a source's state."""
         return f"{self._tag}:source:{checked_name('list', list)}"
+
+    def zone(self, name: str) -> str:
+        """Key of what is noted of a zone's newest version."""
+        return f"{self._tag}:zone:{checked_name('zone', name)}"
 
     def hits(self, node: str) -> str:
         """Key of a node's hit cells."""
