@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 from typing import TYPE_CHECKING
@@ -311,6 +312,19 @@ async def test_without_the_store_it_shows_what_the_node_knows(full: Scene) -> No
         await full.redis.astart()
         assert (await late.sign_in(token)).status_code == 303
         assert "The store is away." not in (await late.get("/")).text
+
+
+async def test_a_store_that_says_nothing_is_not_waited_for_long(full: Scene) -> None:
+    async with Browser(full) as browser:
+        await browser.sign_in(await full.token("olof", Role.OPERATOR))
+        full.redis.pause()
+        try:
+            async with asyncio.timeout(30):  # the store's own patience, with its repeats, is a quarter of a minute each
+                for path in PATHS[:-1]:
+                    assert "The store is away." in (await browser.get(path)).text
+        finally:
+            full.redis.resume()
+        assert "The store is away." not in (await browser.get("/")).text
 
 
 async def test_signing_out_needs_no_store(full: Scene) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import re
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from blocker.control.console.forms import text_of
+from blocker.control.console.gate import PATIENCE_SECONDS
 from blocker.control.console.heat import DAY_NAMES, heats, quiet_lists
 from blocker.control.console.page import redirect
 from blocker.control.console.state import (
@@ -137,17 +140,20 @@ class Console:
         """Who changed what; without the who for those who may not read the audit chain."""
         visit = await self.gate.visit(request, Role.VIEWER)
         who, rows = visit.principal.may(Role.OPERATOR), list[Change]()
-        try:
-            store = await self.office.open_store()
-            if who:
-                rows = [_of_record(record) for record in await store.newest_audit_records(CHANGES_SHOWN)]
-            else:
-                for name in await store.heads():
-                    rows += [_of_manifest(one) for one in await store.history(name, SERIALS_LOOKED_AT)]
-                rows = sorted(rows, key=lambda row: row.at, reverse=True)[:CHANGES_SHOWN]
-        except BlockerError:
-            visit = visit._replace(store_up=False)
+        if visit.store_up:
+            try:
+                async with asyncio.timeout(PATIENCE_SECONDS):
+                    rows = await self._changes(who=who)
+            except (BlockerError, TimeoutError):
+                visit = visit._replace(store_up=False)
         return self._page("changes", visit, "/console/changes", who=who, rows=rows)
+
+    async def _changes(self, *, who: bool) -> list[Change]:
+        store = await self.office.open_store()
+        if who:
+            return [_of_record(record) for record in await store.newest_audit_records(CHANGES_SHOWN)]
+        manifests = [one for name in await store.heads() for one in await store.history(name, SERIALS_LOOKED_AT)]
+        return sorted(map(_of_manifest, manifests), key=lambda row: row.at, reverse=True)[:CHANGES_SHOWN]
 
     async def proposals(self, request: Request) -> Response:
         """What waits for a second person, and what was refused."""
@@ -238,7 +244,10 @@ class Console:
             store = None
         matcher = self.follower.matcher
         names = {name for name, *_ in matcher.table.lists} if matcher else set()
-        known = await known_of(store, names | self.stale_after().keys())
+        known = Known()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                known = await known_of(store, names | self.stale_after().keys())
         return visit._replace(store_up=known.up), known
 
     def _facts(self, visit: Visit, lists: Iterable[ListRow]) -> dict[str, object]:

@@ -7,6 +7,7 @@ node knows by itself, until the session or the token ends by the clock.
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, NamedTuple
 
 from blocker.control.console.forms import came_by_https, fields_of, refuse_foreign, text_of
@@ -26,6 +27,8 @@ LOGIN = "/console/login"
 SECURE_COOKIE = "__Host-blocker"
 PLAIN_COOKIE = "blocker"
 
+# How long a page waits for a store that says nothing before it shows what the node knows by itself.
+PATIENCE_SECONDS = 2.0
 UNAUTHORIZED = 401
 _NOT_GOOD = "This token is not good: mistyped, expired or revoked."
 
@@ -82,8 +85,9 @@ class Gate:
             raise SignedOut
         store_up = True
         try:
-            found = await self._authenticator.again(session.credential)
-        except Problem:
+            async with asyncio.timeout(None if live else PATIENCE_SECONDS):
+                found = await self._authenticator.again(session.credential)
+        except (Problem, TimeoutError):
             if live:
                 raise
             store_up = False
