@@ -12,6 +12,7 @@ import typer
 from blocker.cli.context import of
 from blocker.errors import FormatError
 from blocker.hits import page
+from blocker.hits.noise import laplace
 from blocker.hits.publication import Request, parse_week, release
 from blocker.hits.report import Report, merge
 
@@ -43,6 +44,9 @@ def report(
     counts: Annotated[bool, typer.Option("--counts", help="Counts, rounded up to the bin, and not shares.")] = False,
     shadow: Annotated[bool, typer.Option("--shadow", help="What lists in shadow mode would have blocked.")] = False,
     preview: Annotated[bool, typer.Option("--preview", help="For own eyes: do not write down as published.")] = False,
+    epsilon: Annotated[
+        float | None, typer.Option(min=0.001, max=20, help="Add noise: differential privacy's budget for one request.")
+    ] = None,
     merging: Annotated[bool, typer.Option("--merge", help="Merge JSON files of several reports.")] = False,
     format: Annotated[  # noqa: A002 - the option's name
         Format | None, typer.Option(help="Default: by the ending of --output, else html.")
@@ -57,14 +61,16 @@ def report(
     run = of(context)
     kind = _format("json" if json else format, output)
     if merging:
-        if not files or first or last or lists or shadow or preview:
+        if not files or first or last or lists or shadow or preview or epsilon:
             raise typer.BadParameter("--merge takes two or more files, --min-count, --counts, --format and --output")
         made = merge([_read(path) for path in files], min_count or 1)
     elif files:
         raise typer.BadParameter("files go with --merge")
     else:
         weeks = _week("--from", first), _week("--to", last)
-        asked = Request(*weeks, tuple(lists or ()), min_count, run.settings.hits.bin, shadow, preview)
+        noise = None if epsilon is None else laplace(epsilon)
+        bin_, named = run.settings.hits.bin, tuple(lists or ())
+        asked = Request(*weeks, named, min_count, bin_, shadow, preview, epsilon, noise)
         made = _released(run, asked)
     _write(_rendered(made if counts else made.as_shares(), kind), output, run)
 

@@ -157,6 +157,17 @@ def test_an_overlapping_report_is_refused_and_a_preview_says_what_it_is(counting
     assert "that cannot be changed" in counting.refused("report", *whole, "--min-count", "20")
 
 
+def test_noise_is_told_with_its_budget_and_stays_as_it_was_released(counting: CommandLine) -> None:
+    first = counting("report", "--epsilon", "0.5", "--counts", "--json")
+    assert first.json["epsilon"] == 0.5
+    assert counting("report", "--epsilon", "0.5", "--counts", "--json").json == first.json, "drawn once"
+    assert "epsilon 0.5 for each request" in counting("report", "--epsilon", "0.5").out
+    for other in ((), ("--epsilon", "1")):
+        assert "epsilon 0.5; that cannot be changed" in counting.refused("report", *other)
+    preview = counting("report", "--preview", "--json", "--counts").json
+    assert preview["cells"] == first.json["cells"], "the figures without noise are nowhere to be had"
+
+
 def test_files_of_several_isps_are_merged(counting: CommandLine) -> None:
     assert counting("report", "--counts", "--output", "a.json").code == 0
     other = {"deployment": f"{counting.settings['deployment']}b"}
