@@ -8,13 +8,17 @@ NATIVE := blocker/native
 NATIVE_SOURCES := $(shell find $(NATIVE)/src -name '*.rs') $(NATIVE)/Cargo.toml $(NATIVE)/Cargo.lock
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test coverage check protocols bench format lock clean packages
+#: What `make loadtests` runs; each needs what its docstring says.
+LOADTESTS := check spoe icap squid_helper http_api swaps dns
+
+.PHONY: help setup run test coverage check protocols bench loadtests format lock clean packages
 
 help:
 	@echo "make run     build, start a node on an embedded Redis with the sample lists"
 	@echo "make test    install what the tests need, and run them all"
 	@echo "make check   format, lint, types, stubs, import direction"
 	@echo "make bench   the core's figures on this machine"
+	@echo "make loadtests   the gateways beside their peers, one core each"
 	@echo "make setup   only build and install into $(VENV)"
 
 setup: $(VENV)/.built
@@ -59,6 +63,9 @@ protocols: setup
 
 bench: setup
 	$(BIN)/blocker bench
+
+loadtests: setup
+	@for name in $(LOADTESTS); do echo "== $$name"; $(BIN)/python loadtests/$$name.py || exit 1; done
 
 format: setup
 	$(BIN)/ruff check --fix .

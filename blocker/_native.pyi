@@ -3,10 +3,11 @@
 Everything that takes a URL takes `str` or `bytes`; see `canonicalize`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from ipaddress import IPv4Address, IPv6Address
 from os import PathLike
-from typing import Final, NoReturn, final
+from typing import Final, Literal, NoReturn, final
 
 from typing_extensions import disjoint_base
 
@@ -18,6 +19,11 @@ __all__ = [
     "SEGMENT_VERSION",
     "TABLE_VERSION",
     "Decision",
+    "DnsExchange",
+    "DnsFound",
+    "DnsQuestion",
+    "DnsService",
+    "DnsSession",
     "Gate",
     "HitMatrix",
     "HttpSession",
@@ -30,9 +36,13 @@ __all__ = [
     "SpopSession",
     "SquidSession",
     "Table",
+    "Zone",
+    "ZoneDelta",
+    "ZoneMessages",
     "best_language",
     "canonical_rule",
     "canonicalize",
+    "join_answers",
     "parse_rule",
     "surt",
 ]
@@ -45,6 +55,13 @@ MAX_LISTS: Final[int]
 def canonicalize(url: str | bytes, /) -> str: ...
 def best_language(accepted: bytes, there: Sequence[str]) -> int: ...
 def surt(url: str | bytes, /) -> str: ...
+def join_answers(
+    decisions: list[Decision],
+    urls: list[str],
+    plain: Decision | None,
+    around: tuple[bytes, bytes],
+    other: Callable[[Decision, str], str],
+) -> bytes: ...
 def canonical_rule(
     kind: str, host: str, path: str | None, query: str | None, subdomains: bool
 ) -> tuple[str, str, str | None, str | None, bool]: ...
@@ -178,6 +195,55 @@ class Gate:
     def tag(self) -> str: ...
 
 @final
+class DnsService:
+    def __new__(cls, gate: Gate, key: bytes) -> DnsService: ...
+    def serve(self, zone: str | None, servers: Sequence[str], link: str, ttl: int) -> None: ...
+    def filter(
+        self,
+        blocked: str | None,
+        page: Sequence[IPv4Address | IPv6Address],
+        inspect: Sequence[IPv4Address | IPv6Address],
+        ttl: int,
+        reasons: Sequence[tuple[str, int, str, str]],
+        structured_option: int,
+    ) -> None: ...
+    def admit(self, networks: Sequence[tuple[IPv4Address | IPv6Address, int]], refuses: bool, rate: int) -> None: ...
+    def keep_answers(self, max_bytes: int, max_ttl: int, stale_seconds: int) -> None: ...
+    @property
+    def kept(self) -> int: ...
+    def knows(self, address: IPv4Address | IPv6Address | str) -> bool: ...
+    def receive(self, socket: int, now: float) -> list[DnsQuestion]: ...
+    def send(self, socket: int, question: DnsQuestion, found: DnsFound | None, now: float) -> None: ...
+    def answer(self, question: DnsQuestion, found: DnsFound | None, now: float) -> bytes: ...
+    def keep(self, question: DnsQuestion, found: DnsFound, now: float) -> None: ...
+
+@final
+class DnsSession:
+    def __new__(cls, service: DnsService, encrypted: bool) -> DnsSession: ...
+    def feed(self, data: bytes, now: float) -> tuple[bytes, list[DnsQuestion]]: ...
+    @property
+    def closing(self) -> bool: ...
+    @property
+    def unfinished(self) -> bool: ...
+
+@final
+class DnsQuestion:
+    @property
+    def key(self) -> bytes: ...
+    def exchange(self, random: bytes) -> DnsExchange: ...
+
+@final
+class DnsExchange:
+    @property
+    def query(self) -> bytes: ...
+    def hear(self, message: bytes, stream: bool) -> DnsFound: ...
+
+@final
+class DnsFound:
+    @property
+    def state(self) -> Literal["stranger", "truncated", "failed", "answer"]: ...
+
+@final
 class HttpSession:
     def __new__(cls, gate: Gate) -> HttpSession: ...
     def feed(self, data: bytes) -> bytes: ...
@@ -225,3 +291,38 @@ class HitMatrix:
     def window(self, start: float, end: float, weekday: int, hour: int) -> None: ...
     def count(self, decision: Decision, now: float) -> bool: ...
     def drain(self) -> list[tuple[str, bool, int, int, int]]: ...
+
+@final
+class Zone:
+    @staticmethod
+    def build(lists: Sequence[tuple[RuleSet, bool, bool]], origin_bytes: int, *, inspect: bool = False) -> Zone: ...
+    def __len__(self) -> int: ...
+    @property
+    def counts(self) -> list[int]: ...
+    @property
+    def left_out(self) -> tuple[int, int, int]: ...
+    def digest(self) -> str: ...
+    def names(self, start: int, count: int) -> list[tuple[str, int, int]]: ...
+    def diff(self, newer: Zone) -> ZoneDelta: ...
+
+@final
+class ZoneDelta:
+    def __len__(self) -> int: ...
+    def then(self, next: ZoneDelta) -> ZoneDelta: ...
+    @property
+    def removed(self) -> Zone: ...
+    @property
+    def added(self) -> Zone: ...
+
+@final
+class ZoneMessages:
+    def __new__(
+        cls,
+        id: int,
+        flags: int,
+        origin: bytes,
+        question_type: int,
+        records: Sequence[Sequence[tuple[int, int, bytes]]],
+        parts: Sequence[tuple[int, int, bytes] | Zone],
+    ) -> ZoneMessages: ...
+    def next(self, limit: int) -> bytes | None: ...

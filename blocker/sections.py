@@ -9,15 +9,18 @@ from enum import StrEnum
 from pathlib import Path  # noqa: TC003 - pydantic reads it at run time
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, IPvAnyNetwork
+from pydantic import AfterValidator, Field, IPvAnyNetwork
 
 from blocker._native import canonicalize
+from blocker.dns_section import DnsReasonSettings as DnsReasonSettings
+from blocker.dns_section import DnsSettings as DnsSettings
 from blocker.errors import InvalidURL
 from blocker.rules import Verdict
-
-NAME_PATTERN = r"^[a-z0-9][a-z0-9_-]{0,62}$"
-Name = Annotated[str, Field(pattern=NAME_PATTERN)]
-Port = Annotated[int, Field(ge=0, le=65535)]
+from blocker.section import NAME_PATTERN as NAME_PATTERN
+from blocker.section import Frozen
+from blocker.section import Name as Name
+from blocker.section import Port as Port
+from blocker.section import StreamSettings as StreamSettings
 
 
 class Role(StrEnum):
@@ -34,11 +37,7 @@ class Mode(StrEnum):
     SHADOW = "shadow"  # decided and counted, never blocks
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class HttpSettings(_Frozen):
+class HttpSettings(Frozen):
     """Where the control plane listens."""
 
     host: str = Field(
@@ -55,6 +54,18 @@ class HttpSettings(_Frozen):
         le=2**40,
         description="Largest pushed list in bytes, packed or not. Default 1 GiB.",
     )
+    https_only: bool = Field(
+        False,
+        description="Whether people sign in to the console over https alone, through a proxy in front of it. Default "
+        "false: a cookie is marked Secure wherever the browser says that it speaks https.",
+    )
+    session_seconds: float = Field(
+        1800.0,
+        ge=60,
+        le=28_800,
+        description="Time after which a console that nobody uses is signed out, 60 to 28 800. Default 1800. After "
+        "eight hours it is in any case.",
+    )
     max_body_bytes: int = Field(
         16 * 2**20,
         ge=2**16,
@@ -63,7 +74,7 @@ class HttpSettings(_Frozen):
     )
 
 
-class HitSettings(_Frozen):
+class HitSettings(Frozen):
     """How hits are kept and released."""
 
     bin: int = Field(8, ge=1, le=1000, description="Released cells are rounded up to a multiple of this. Default 8.")
@@ -79,7 +90,7 @@ class HitSettings(_Frozen):
     )
 
 
-class PolicySettings(_Frozen):
+class PolicySettings(Frozen):
     """A named choice of lists for one customer or listener."""
 
     lists: dict[Name, Mode | None] = Field(
@@ -104,29 +115,6 @@ def _is_url(value: str) -> str:
 CanaryUrl = Annotated[str, Field(max_length=2048), AfterValidator(_is_url)]
 
 
-class StreamSettings(_Frozen):
-    """Where a gateway of a stream protocol listens, and what it bears with from a peer."""
-
-    enabled: bool = Field(True, description="Whether this gateway listens. Default true.")
-    host: str = Field("127.0.0.1", min_length=1, max_length=255, description="Address to listen on. Default 127.0.0.1.")
-    port: Port = Field(0, description="TCP port; 0 takes a free one.")
-    unix: Path | None = Field(None, description="Unix socket to listen on as well. Default none.")
-    unix_mode: int = Field(0o660, ge=0, le=0o777, description="Mode of the unix socket. Default 0o660.")
-    policy: Name = Field("default", description="Policy that it decides by. Default `default`.")
-    max_connections: int = Field(
-        1024, ge=1, le=100_000, description="Connections at once; one more is closed at once. Default 1024."
-    )
-    request_seconds: float = Field(
-        10.0, gt=0, le=3600, description="Time for a request to arrive whole, and for an answer to be read. Default 10."
-    )
-    idle_seconds: float = Field(
-        75.0, gt=0, le=86_400, description="Time after which a silent connection is closed. Default 75: over nginx' 60."
-    )
-    drain_seconds: float = Field(
-        2.0, ge=0, le=300, description="Time that lasting connections get at a stop to ask once more. Default 2."
-    )
-
-
 class CheckSettings(StreamSettings):
     """HTTP sub-requests of nginx, Envoy, Traefik and Caddy."""
 
@@ -145,7 +133,7 @@ class SpoeSettings(StreamSettings):
     port: Port = Field(12345, description="TCP port, 0 to 65535; 0 takes a free one. Default 12345.")
 
 
-class EnvoySettings(_Frozen):
+class EnvoySettings(Frozen):
     """Envoy's external authorization over gRPC."""
 
     enabled: bool = Field(
@@ -182,8 +170,8 @@ class EnvoySettings(_Frozen):
     )
 
 
-class GatewaySettings(_Frozen):
-    """What proxies ask."""
+class GatewaySettings(Frozen):
+    """What proxies and resolvers ask."""
 
     workers: int = Field(
         0,
@@ -195,10 +183,11 @@ class GatewaySettings(_Frozen):
     check: CheckSettings = Field(default_factory=CheckSettings)
     icap: IcapSettings = Field(default_factory=IcapSettings)
     spoe: SpoeSettings = Field(default_factory=SpoeSettings)
+    dns: DnsSettings = Field(default_factory=DnsSettings)
     envoy: EnvoySettings = Field(default_factory=EnvoySettings)
 
 
-class CompanionSettings(_Frozen):
+class CompanionSettings(Frozen):
     """Where workers and Squid's helpers meet the node; see `blocker/gateways/host.py`."""
 
     unix: Path | None = Field(
@@ -211,7 +200,7 @@ class CompanionSettings(_Frozen):
     )
 
 
-class CanarySettings(_Frozen):
+class CanarySettings(Frozen):
     """Pages that a list carries for testing; `blocker/gateways/canaries.py` says what is looked at."""
 
     blocked: tuple[CanaryUrl, ...] = Field(
@@ -223,7 +212,7 @@ class CanarySettings(_Frozen):
     )
 
 
-class GuardSettings(_Frozen):
+class GuardSettings(Frozen):
     """What is still usual for a list, and what none may block as a whole; see blocker/ingest/guard.py."""
 
     max_growth: float = Field(
@@ -252,69 +241,4 @@ class GuardSettings(_Frozen):
     )
     own_networks: tuple[IPvAnyNetwork, ...] = Field(
         (), description="The operator's own networks (CIDR); no rule may block an address in them as a whole."
-    )
-
-
-class StopTexts(_Frozen):
-    """What the operator says on the stop page, in one language. Addresses in it become links."""
-
-    reason: str = Field(
-        "", max_length=2000, description="Why. Free text; empty: that it is on a list, in each language."
-    )
-    law: str = Field("", max_length=2000, description="Under which law or agreement. Free text; empty leaves it out.")
-    complaint: str = Field("", max_length=2000, description="How to complain. Free text; empty leaves it out.")
-    help: str = Field("", max_length=2000, description="Where to get help. Free text; empty leaves it out.")
-
-
-class ListTexts(StopTexts):
-    """The same for one list; what is empty here is taken from the next table."""
-
-    authority: str = Field(
-        "", max_length=200, description="Who keeps the list. Free text; empty leaves it out. Default empty."
-    )
-
-
-Language = Literal["en", "sv", "de", "fr", "es"]  # of the stop page
-#: An address as it may stand in a header and in a link. ASCII: a name in its xn-- form.
-Link = Annotated[str, Field(max_length=500, pattern=r"^https?://[!#-;=?-~]+$")]
-
-
-class ListPageSettings(ListTexts):
-    """The stop page of one list, as in [stop_page.lists.police].
-
-    Each text is the first that is not empty: the list's in the page's language, the list's own, the general one in the
-    page's language, the general one.
-    """
-
-    authority_url: Link | None = Field(
-        None, description="Address of who keeps the list; ASCII. Shown with `authority` only. Default none."
-    )
-    languages: dict[Language, ListTexts] = Field(
-        default_factory=dict,
-        description="The list's texts by language, as in [stop_page.lists.police.languages.sv]: en, sv, de, fr or es.",
-    )
-
-
-class StopPageSettings(StopTexts):
-    """What the stop page says about who blocks."""
-
-    operator: str = Field(
-        "", max_length=200, description="Who stops the access. Free text; empty: your provider, in each language."
-    )
-    operator_url: Link = Field(
-        "https://operator.example/",
-        description='Address in `Link: …; rel="blocked-by"` (RFC 7725 section 4). ASCII: a name in its xn-- form.',
-    )
-    text_language: str = Field(
-        "",
-        max_length=35,
-        pattern=r"^([a-z]{2,3}(-[A-Za-z0-9]{2,8})*)?$",
-        description="Language tag (RFC 5646) of the texts outside `languages`, for the voice that reads them in a page "
-        "of another language. Default empty: that of each page.",
-    )
-    languages: dict[Language, StopTexts] = Field(
-        default_factory=dict, description="The texts by language, as in [stop_page.languages.sv]: en, sv, de, fr or es."
-    )
-    lists: dict[Name, ListPageSettings] = Field(
-        default_factory=dict, description="The pages of lists that have texts of their own, by the list's name."
     )

@@ -24,6 +24,8 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from pydantic_settings.exceptions import SettingsError as UnreadableSource
 
 from blocker.errors import SettingsError
+from blocker.feed_section import FeedSettings
+from blocker.route_section import RouteSettings
 from blocker.sections import (
     CanarySettings,
     CompanionSettings,
@@ -35,8 +37,8 @@ from blocker.sections import (
     Name,
     PolicySettings,
     Role,
-    StopPageSettings,
 )
+from blocker.stop_section import StopPageSettings
 
 _PREFIX = "BLOCKER_"
 DEFAULT_POLICY = "default"
@@ -88,8 +90,10 @@ class Settings(BaseSettings):
     )
     http: HttpSettings = Field(default_factory=HttpSettings)
     gateways: GatewaySettings = Field(default_factory=GatewaySettings)
+    feeds: FeedSettings = Field(default_factory=FeedSettings)
     companions: CompanionSettings = Field(default_factory=CompanionSettings)
     hits: HitSettings = Field(default_factory=HitSettings)
+    routes: RouteSettings = Field(default_factory=RouteSettings)
     policies: dict[Name, PolicySettings] = Field(
         default_factory=dict, description="Policies by name. `default` exists always: every list in its own mode."
     )
@@ -136,10 +140,18 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _known_policies(self) -> Settings:
-        for name, gateway in self.gateways:
-            policy = getattr(gateway, "policy", DEFAULT_POLICY)
+        asking = {f"gateways.{name}": getattr(gateway, "policy", DEFAULT_POLICY) for name, gateway in self.gateways}
+        asking["routes"] = self.routes.policy
+        asking |= {f"feeds.rpz.zones.{name}": zone.policy for name, zone in self.feeds.rpz.zones.items()}
+        for name, policy in asking.items():
             if policy not in (DEFAULT_POLICY, *self.policies):
-                raise ValueError(f"gateways.{name}.policy: there is no policy of that name in [policies]")
+                raise ValueError(f"{name}.policy: there is no policy of that name in [policies]")
+        return self
+
+    @model_validator(mode="after")
+    def _popular_where_routed(self) -> Settings:
+        if self.routes.enabled and self.routes.popular_top and self.guards.popular_domains is None:
+            raise ValueError("routes: need guards.popular_domains, or routes.popular_top = 0 to do without")
         return self
 
     @property

@@ -13,26 +13,34 @@ _EVERYWHERE = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}  # noqa: S104 - nothing 
 BACKLOG = 511
 
 
-def bind(host: str, port: int, setting: str, *, reuse_port: bool = False) -> list[socket.socket]:
+def bind(
+    host: str,
+    port: int,
+    setting: str,
+    *,
+    reuse_port: bool = False,
+    kind: socket.SocketKind = socket.SOCK_STREAM,
+) -> list[socket.socket]:
     """Listen on every address that `host` stands for.
 
     Args:
         host: A name or an address.
-        port: TCP port; 0 takes a free one, the same for all addresses.
+        port: TCP or UDP port; 0 takes a free one, the same for all addresses.
         setting: Name of the setting or variable that chose the port, for the error.
         reuse_port: Share the addresses with the other sockets of this user that do so too (SO_REUSEPORT, socket(7)):
         each
             has a queue of its own, among which the kernel spreads connections.
+        kind: SOCK_STREAM for TCP, SOCK_DGRAM for UDP.
 
     Raises:
         ServeError: The name is unknown, or an address is in use, foreign or not allowed; says what to do.
     """
     try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        found = socket.getaddrinfo(host, port, type=kind, flags=socket.AI_PASSIVE)
     except OSError:
         raise ServeError(f"no address for the host {host!r}; set an address such as 127.0.0.1") from None
     sockets: list[socket.socket] = []
-    for family, kind, protocol, _name, address in dict.fromkeys(found):
+    for family, _kind, protocol, _name, address in dict.fromkeys(found):
         try:
             sockets.append(_listen(family, kind, protocol, (address[0], port, *address[2:]), reuse_port=reuse_port))
         except OSError as error:
@@ -44,17 +52,19 @@ def bind(host: str, port: int, setting: str, *, reuse_port: bool = False) -> lis
 
 
 def _listen(
-    family: int, kind: int, protocol: int, address: tuple[str | int, ...], *, reuse_port: bool
+    family: int, kind: socket.SocketKind, protocol: int, address: tuple[str | int, ...], *, reuse_port: bool
 ) -> socket.socket:
     opened = socket.socket(family, kind, protocol)
     try:
-        opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if kind == socket.SOCK_STREAM:  # of UDP it would let others take the port too
+            opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if reuse_port:
             opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         if family == socket.AF_INET6:
             opened.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         opened.bind(address)
-        opened.listen(BACKLOG)
+        if kind == socket.SOCK_STREAM:
+            opened.listen(BACKLOG)
         opened.setblocking(False)
     except OSError:
         opened.close()

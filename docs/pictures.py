@@ -39,6 +39,28 @@ def stop_page() -> None:
     served.stop()
 
 
+def operations_console() -> None:
+    """Write docs/console.png: the overview on a bad day, as the browser tests have it."""
+    sys.path.insert(0, str(ROOT))
+    from blocker.store.token import Role
+    from tests.browser.console_served import ServedConsole
+    from tests.browser.served import CHROMIUM, CHROMIUM_ARGUMENTS
+
+    served = ServedConsole()
+    token = served.run(served.scene.token("bert", Role.OPERATOR, person="Bert Holm"))
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=CHROMIUM_ARGUMENTS)
+        page = browser.new_page(viewport={"width": 1060, "height": 600}, color_scheme="light", bypass_csp=True)
+        page.goto(f"{served.address}/")
+        page.get_by_label("Token").fill(token)
+        page.get_by_role("button", name="Sign in").click()
+        page.wait_for_selector("nav")
+        page.add_style_tag(content="html { font-size: 87.5%; }")  # a picture of less than 120 kB
+        page.screenshot(path=ROOT / "docs" / "console.png", full_page=True)
+        browser.close()
+    served.stop()
+
+
 def report() -> None:
     """Write docs/report.svg: the report of synthetic hits with the shape that was published of such systems."""
     sys.path.insert(0, str(ROOT))
@@ -52,8 +74,9 @@ def report() -> None:
 
 
 def main() -> None:
-    """Write docs/explain.svg, docs/stop-page.png and docs/report.svg."""
+    """Write docs/explain.svg, docs/stop-page.png, docs/console.png and docs/report.svg."""
     stop_page()
+    operations_console()
     report()
     with tempfile.TemporaryDirectory() as data:
         blocker(data, "lists", "pull")

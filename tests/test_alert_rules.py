@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from blocker.settings import Settings
+from tests.feeds.test_route_metrics import CONTRACT as ROUTES
 from tests.hits.test_exporter import CONTRACT
 
 PROMETHEUS = Path(__file__).parents[1] / "deploy" / "prometheus"
@@ -63,7 +64,7 @@ def test_every_alert_says_how_bad_it_is_and_what_to_do() -> None:
 def test_rules_name_metrics_that_a_node_has() -> None:
     exported = {name + suffix for name, (kind, _labels) in CONTRACT.items() for suffix in SUFFIXES[kind]}
     used = set(re.findall(r"\bblocker_[a-z_]+", RULES.read_text("utf-8")))
-    assert used <= exported
+    assert used <= exported | ROUTES.keys()
 
 
 def test_the_rules_expect_the_default_interval() -> None:

@@ -20,8 +20,13 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "_native": (),
     "rules": ("errors", "_native"),
     "matcher": ("rules",),
-    "sections": ("rules",),
-    "settings": ("sections",),
+    "section": (),
+    "dns_section": ("section",),
+    "feed_section": ("section",),
+    "route_section": ("section",),
+    "stop_section": ("section",),
+    "sections": ("rules", "dns_section"),
+    "settings": ("sections", "feed_section", "route_section", "stop_section"),
     "log": ("errors",),
     "sockets": ("errors",),
     "store": ("rules",),
@@ -30,9 +35,10 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "follower": ("store", "snapshot"),
     "hits": ("store", "matcher", "settings", "log"),
     "gateways": ("hits", "follower", "settings", "sockets"),
+    "feeds": ("gateways", "ingest"),
     "control": ("gateways", "ingest"),
     "bench": ("ingest", "follower"),
-    "cli": ("control", "bench"),
+    "cli": ("control", "bench", "feeds"),
 }
 # The public names and the entry point stand above all parts; parts take what they need from where it is.
 FACADE = ("__init__", "__main__")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 from blocker import log, settings
-from blocker.cli import bench, decide, doctor, lists, report, serve, squid_helper, tokens
+from blocker.cli import bench, bgp_feed, decide, doctor, export, lists, report, serve, squid_helper, tokens
 from blocker.cli.context import Context
 from blocker.errors import BlockerError
 
@@ -29,9 +29,12 @@ app.command("serve")(serve.serve)
 app.command("check")(decide.check)
 app.command("explain")(decide.explain)
 app.add_typer(lists.app, name="lists")
+app.add_typer(export.app, name="export")
 app.add_typer(tokens.app, name="tokens")
 app.command("report")(report.report)
 app.command("squid-helper")(squid_helper.squid_helper)
+app.command("bgp-feed")(bgp_feed.bgp_feed)
+app.command("routes")(bgp_feed.routes)
 app.command("doctor")(doctor.doctor)
 app.command("bench")(bench.bench)
 

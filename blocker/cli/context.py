@@ -76,6 +76,10 @@ class Context:
             for name, policy in self.settings.policies.items()
         )
 
+    def policy(self, name: str) -> Policy | None:
+        """A configured policy; None where it is the one that always exists and nobody configured it."""
+        return next((policy for policy in self.policies if policy.name == name), None)
+
     async def open_store(self) -> Store:
         """The configured Redis, or the embedded one, started if need be.
 

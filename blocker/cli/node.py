@@ -16,13 +16,16 @@ from typing import TYPE_CHECKING
 import structlog
 
 from blocker.cli import reload
+from blocker.cli.background import background_threads
 from blocker.cli.context import usable_sources
 from blocker.control.app import create_app
 from blocker.control.canary_probe import HttpProbe
+from blocker.control.heartbeat import BEAT_SECONDS, Heartbeat
 from blocker.control.office import Office
 from blocker.control.server import ControlServer
 from blocker.control.stop_page import StopPage
 from blocker.errors import BlockerError, ServeError, SettingsError, StoreUnavailable
+from blocker.feeds.rpz import RpzFeed
 from blocker.gateways.canaries import Canaries
 from blocker.gateways.engine import VerdictEngine
 from blocker.gateways.host import CompanionHost, HelperProbe
@@ -39,6 +42,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from blocker.cli.context import Context
+    from blocker.feeds.route_feed import RouteFeed
     from blocker.follower import Follower
     from blocker.gateways.canaries import Probe
     from blocker.gateways.envoy import EnvoyListener
@@ -84,9 +88,11 @@ class Node:
         self.office = Office(
             self._opened, context.keyring, self._settings.guards, self._settings.lists_dir, context.policies
         )
+        self.heartbeat = Heartbeat(self._opened, self._settings.node, self.follower, lambda: self.canaries.states)
         self.stop_page = StopPage(self._settings.stop_page)
         self.streams = Streams(engine, self._settings.gateways, self.stop_page.as_bytes())
         self.envoy: EnvoyListener | None = None
+        self.routes: RouteFeed | None = None
         self.follower.on_swap(engine.swapped)
         self.host = CompanionHost(
             self._settings.companions,
@@ -107,6 +113,7 @@ class Node:
             stop_page=self.stop_page,
             stale_after=self._stale_after,
             office=self.office,
+            canaries=lambda: self.canaries.states,
         )
         self.server = ControlServer(app, self._settings.http.host, self._settings.http.port)
         self.http_probe = HttpProbe(self.server, sorted({DEFAULT_POLICY, *self._settings.policies}))
@@ -118,6 +125,15 @@ class Node:
 
             self.envoy = envoy_listener(engine, self._settings.gateways.envoy, self.stop_page.as_bytes())
             self.canaries.register(EnvoyProbe(self.envoy))
+        if self._settings.routes.enabled and Role.CONTROL in self._settings.roles:
+            self.routes = self._route_feed()
+
+        self.rpz: RpzFeed | None = None
+        if self._settings.feeds.rpz.enabled:
+            self.rpz = RpzFeed(
+                self._settings.feeds.rpz, context.policies, context.open_store, context.keyring,
+                self._settings.poll_seconds,
+            )  # fmt: skip
 
     @property
     def _settings(self) -> Settings:
@@ -135,6 +151,7 @@ class Node:
             BlockerError: There is neither a usable Redis nor a snapshot to start from.
         """
         loop = asyncio.get_running_loop()
+        loop.set_default_executor(background_threads())
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, self.stop)
         loop.add_signal_handler(signal.SIGHUP, self.reload)
@@ -144,15 +161,22 @@ class Node:
                 await self.follower.load_snapshot()
                 await self.server.start()
                 await self._start_gateways()
+                if self.rpz is not None:
+                    await self.rpz.start()
             await self._first_store()
             async with asyncio.TaskGroup() as tasks:
-                canaries = None
+                canaries = zones = None
                 if Role.CONTROL in roles:
                     tasks.create_task(self.follower.run())
                     tasks.create_task(self.hits.run())
                     tasks.create_task(self._announce(ready))
                     tasks.create_task(self._watch_server())
+                    tasks.create_task(self._beat())
+                    if self.routes is not None:
+                        tasks.create_task(self.routes.run())
                     canaries = tasks.create_task(self._look_at_canaries())
+                    if self.rpz is not None:
+                        zones = tasks.create_task(self.rpz.run())
                 if Role.INGEST in roles:
                     tasks.create_task(self._ingest())
                 tasks.create_task(self._fold_hits())
@@ -162,6 +186,10 @@ class Node:
                 log.info("stopping")
                 if canaries is not None:
                     canaries.cancel()  # before the gateways that they ask
+                if zones is not None:
+                    zones.cancel()
+                if self.routes is not None:
+                    await self.routes.stop()
                 if Role.CONTROL in roles:
                     await self._stop_gateways()
                     await self.server.stop()
@@ -170,6 +198,8 @@ class Node:
         finally:
             await self._stop_gateways()
             await self.server.stop()
+            if self.routes is not None:
+                self.routes.close()
             if self._store is not None:
                 await self._store.close()
 
@@ -226,7 +256,19 @@ class Node:
         """Read the configuration anew; one that is faulty is told and changes nothing."""
         reload.reload(self)
 
+    def _route_feed(self) -> RouteFeed:
+        from blocker.feeds.route_feed import RouteFeed  # loads aiodns
+
+        settings, policy = self._settings, self.context.policy(self._settings.routes.policy)
+        keyring, data_dir = self.context.keyring, settings.data_dir
+        feed = RouteFeed(settings.routes, settings.guards, data_dir, keyring, policy, self._opened)
+        self.follower.on_swap(feed.swapped)
+        self.exporter.add(feed.counts)
+        return feed
+
     async def _start_gateways(self) -> None:
+        if self.routes is not None:
+            self.routes.start()
         count = self._settings.gateways.workers
         try:
             self.host.start()
@@ -247,7 +289,8 @@ class Node:
     async def _stop_gateways(self) -> None:
         """May be called twice."""
         others = self._workers or self.streams
-        await asyncio.gather(others.stop(), *([] if self.envoy is None else [self.envoy.stop()]))
+        more = [one for one in (self.envoy, self.rpz) if one is not None]
+        await asyncio.gather(others.stop(), *(one.stop() for one in more))
         self.host.stop()
 
     def _welcome(self) -> Mapping[str, object]:
@@ -263,7 +306,7 @@ class Node:
         }
 
     async def _announce(self, ready: Callable[[Node], None]) -> None:
-        listening = [*self.streams, *([] if self.envoy is None else [self.envoy])]
+        listening = [*self.streams, *(one for one in (self.envoy, self.rpz) if one is not None)]
         log.info("listening", http=self.server.addresses, **{one.name: one.addresses for one in listening})
         ingests = Role.INGEST in self._settings.roles
         awaited = {source.name for source in usable_sources(self.context.settings.lists_dir)} if ingests else set()
@@ -280,10 +323,13 @@ class Node:
 
     async def _look_at_canaries(self) -> None:
         """From when the node decides; if it does not in good time, that is what the canaries show."""
+        await self._announced_or_late()
+        await self.canaries.run()
+
+    async def _announced_or_late(self) -> None:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(FIRST_LISTS_SECONDS):
                 await self._announced.wait()
-        await self.canaries.run()
 
     async def _ingest(self) -> None:
         store = None
@@ -316,6 +362,13 @@ class Node:
             with contextlib.suppress(BlockerError):
                 await self.context.embedded.ensure()
             await self._pause(WATCH_SECONDS)
+
+    async def _beat(self) -> None:
+        """Tell the consoles of all nodes that this one lives, from when it decides."""
+        await self._announced_or_late()
+        while not self._stopping.is_set():
+            await self.heartbeat.beat()
+            await self._pause(BEAT_SECONDS)
 
     async def _pause(self, seconds: float) -> None:
         with contextlib.suppress(TimeoutError):

@@ -29,8 +29,14 @@ log = structlog.get_logger(__name__)
 # What is bound, opened or counted by for as long as a node runs.
 _FIXED = ("data_dir", "lists_dir", "redis_url", "deployment", "node", "roles", "timezone", "http", "hits", "companions")
 _FIXED_OF_GATEWAYS = ("enabled", "host", "port", "unix", "unix_mode")
-# gRPC holds the limits by itself, from its start on.
-_FIXED_OF_ENVOY = ("enabled", "host", "port", "max_connections", "max_requests", "request_seconds", "idle_seconds")
+# Beside these; gRPC holds the limits by itself, from its start on.
+_FIXED_OF_ONE = {
+    "dns": (*_FIXED_OF_GATEWAYS, "tls_port"),
+    "envoy": ("enabled", "host", "port", "max_connections", "max_requests", "request_seconds", "idle_seconds"),
+}
+_FIXED_OF_RPZ = ("enabled", "host", "port", "max_transfers", "history")
+# Sockets and threads that are there from the start on.
+_FIXED_OF_ROUTES = ("enabled", "unix", "group", "resolvers", "quorum", "lookup_seconds", "lookup_tries")
 
 
 def reload(node: Node) -> None:
@@ -54,6 +60,7 @@ def reload(node: Node) -> None:
 def needing_restart(old: Settings, new: Settings) -> Iterator[str]:
     """Names of settings that differ and cannot change under a running node."""
     yield from (name for name in _FIXED if getattr(old, name) != getattr(new, name))
+    yield from (f"routes.{f}" for f in _FIXED_OF_ROUTES if getattr(old.routes, f) != getattr(new.routes, f))
     for name, gateway in old.gateways:
         other: BaseModel = getattr(new.gateways, name)
         if name == "workers":
@@ -62,10 +69,12 @@ def needing_restart(old: Settings, new: Settings) -> Iterator[str]:
             continue
         fixed = (field for field in _fixed(name) if getattr(gateway, field) != getattr(other, field))
         yield from (f"gateways.{name}.{field}" for field in fixed)
+    feeds = (field for field in _FIXED_OF_RPZ if getattr(old.feeds.rpz, field) != getattr(new.feeds.rpz, field))
+    yield from (f"feeds.rpz.{field}" for field in feeds)
 
 
 def _fixed(gateway: str) -> tuple[str, ...]:
-    return _FIXED_OF_ENVOY if gateway == "envoy" else _FIXED_OF_GATEWAYS
+    return _FIXED_OF_ONE.get(gateway, _FIXED_OF_GATEWAYS)
 
 
 def _addresses_kept(old: GatewaySettings, new: GatewaySettings) -> GatewaySettings:
@@ -81,7 +90,11 @@ def _use(node: Node, settings: Settings) -> None:
     old = node.context.settings
     # What cannot change is kept as it was, so that what is told of it stays true.
     kept: dict[str, object] = {name: getattr(old, name) for name in _FIXED}
-    settings = settings.model_copy(update={**kept, "gateways": _addresses_kept(old.gateways, settings.gateways)})
+    kept["gateways"] = _addresses_kept(old.gateways, settings.gateways)
+    rpz = {field: getattr(old.feeds.rpz, field) for field in _FIXED_OF_RPZ}
+    kept["feeds"] = settings.feeds.model_copy(update={"rpz": settings.feeds.rpz.model_copy(update=rpz)})
+    kept["routes"] = settings.routes.model_copy(update={f: getattr(old.routes, f) for f in _FIXED_OF_ROUTES})
+    settings = settings.model_copy(update=kept)
     node.context.settings = settings
     logging.configure(settings.log_level, settings.log_format)
     node.stop_page.configure(settings.stop_page)
@@ -89,6 +102,8 @@ def _use(node: Node, settings: Settings) -> None:
     if node.envoy is not None:
         node.envoy.configure(settings.gateways.envoy, node.stop_page.as_bytes())
     node.follower.configure(node.context.policies, settings.poll_seconds)  # from here on gates decide by them
+    if node.rpz is not None:
+        node.rpz.configure(settings.feeds.rpz, node.context.policies, settings.poll_seconds)
     node.exporter.shadow_lists(settings.shadow_lists)
     node.office.configure(settings.guards, node.context.policies)
     if node.worker is not None:
@@ -96,3 +111,5 @@ def _use(node: Node, settings: Settings) -> None:
     node.http_probe.policies = tuple(sorted({DEFAULT_POLICY, *settings.policies}))
     node.canaries.configure(settings)
     node.host.reconfigured()
+    if node.routes is not None:
+        node.routes.configure(settings.routes, settings.guards, node.context.policy(settings.routes.policy))

@@ -42,7 +42,7 @@ def serve(
 
 
 def hints_for(addresses: Sequence[str], blocker: str) -> str:
-    """Three commands for the sample lists, and what each answers.
+    """Commands for the sample lists and the console, and what each answers.
 
     Args:
         addresses: Where the node listens.
@@ -60,6 +60,9 @@ Blocker is running. In another terminal, try:
 
   {blocker} explain http://www.bad-domain.example/any/page
       → each step of the decision, and the rule that wins
+
+  {blocker} tokens create me --person Me --role operator
+      → a token, to sign in with at the console: http://{address}/
 
 Documentation of the HTTP interface: http://{address}/docs    Stop page: http://{address}/blocked
 Stop with Ctrl-C.

@@ -14,9 +14,14 @@ from starlette.exceptions import HTTPException
 
 from blocker.control import examples
 from blocker.control.auth import Authenticator
+from blocker.control.console.console import Console
+from blocker.control.console.gate import Gate
+from blocker.control.console.page import Pages
+from blocker.control.console.sessions import Sessions
 from blocker.control.docs import docs_page
+from blocker.control.explaining import Explainer
 from blocker.control.problems import MEDIA_TYPE, Problem, invalid_request, problem_of
-from blocker.control.routes import drafting, explain, health, hosts, lists, pages, publishing
+from blocker.control.routes import console, drafting, explain, health, hosts, lists, pages, publishing
 from blocker.control.routes.check import Check
 from blocker.control.schema import EXAMPLES, ProblemDocument, example
 from blocker.control.shell import Shell
@@ -24,10 +29,11 @@ from blocker.control.stop_page import StopPage
 from blocker.errors import BlockerError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from blocker.control.office import Office
     from blocker.control.reply import Reply
+    from blocker.gateways.canaries import CanaryState
     from blocker.gateways.engine import Follower, VerdictEngine
     from blocker.hits.exporter import Exporter
     from blocker.settings import Settings
@@ -63,21 +69,24 @@ def create_app(
     stale_after: Callable[[], Mapping[str, float]] = no_limits,
     clock: Callable[[], float] = time.time,
     office: Office | None = None,
+    canaries: Callable[[], Iterable[CanaryState]] = tuple,
 ) -> Shell:
     """The ASGI application of the control plane.
 
     Args:
         engine: Decides.
         follower: Says which lists are enforced and how fresh they are.
-        settings: `http` and `stop_page` are used.
+        settings: `http` and `stop_page` are used, and by the console `node`, `timezone` and `hits`.
         exporter: Renders `/metrics`.
         stop_page: The page, if somebody else shows it too; None: made from the settings.
         stale_after: List → the age in seconds from which on it is stale, as its source says; empty by default.
         clock: Unix seconds now.
-        office: Deals with what people do to lists; None on a node that has no store of its own.
+        office: Deals with what people do to lists; None on a node that has no store of its own, and no console.
+        canaries: The last looks at canaries, for the console.
     """
     check = Check(engine, settings.http.max_batch)
     stop_page = stop_page or StopPage(settings.stop_page)
+    explainer = Explainer(engine, office)
     api = _framework()
 
     @cache
@@ -90,9 +99,18 @@ def create_app(
     api.state.authenticator = None if office is None else Authenticator(office.open_store, clock)
     api.include_router(drafting.make_router(office, settings.http.max_push_bytes))
     api.include_router(publishing.make_router(office))
-    api.include_router(explain.make_router(engine, office))
+    api.include_router(explain.make_router(explainer))
     api.include_router(health.make_router(follower, exporter))
-    api.include_router(pages.make_router(stop_page, docs))
+    api.include_router(pages.make_router(stop_page, docs, root=office is None))
+    if office is not None:
+        page = Pages(settings.zone, clock)
+        sessions = Sessions(settings.http.session_seconds, clock)
+        desk = Console(
+            gate=Gate(api.state.authenticator, sessions, page, https_only=settings.http.https_only),
+            pages=page, office=office, follower=follower, exporter=exporter, explainer=explainer, settings=settings,
+            stale_after=stale_after, canaries=canaries, clock=clock,
+        )  # fmt: skip
+        api.include_router(console.make_router(desk))
     return Shell(
         api,
         direct={"/v1/check": check.direct, "/blocked": stop_page.direct},

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hmac
 import re
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Annotated
 
 from fastapi import Depends, Request, Security
@@ -72,6 +72,21 @@ class Principal:
         return Actor(f"token:{self.name}", self.person)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Credential:
+    """What is kept of a token that was shown, to look again whether it is good. Its secret is not in it.
+
+    Attributes:
+        id: The token's id.
+        digest: Of its secret.
+        until: When it ends by itself, unix seconds.
+    """
+
+    id: str
+    digest: str = field(repr=False)
+    until: float
+
+
 class Authenticator:
     """Finds out who asks.
 
@@ -95,15 +110,43 @@ class Authenticator:
         Raises:
             Problem: 401 without a valid token; 429 after too many of those; 503 while the store is away.
         """
-        now = self._clock()
         scheme, _, text = (authorization or "").partition(" ")
-        found = _TOKEN.fullmatch(text.strip()) if scheme.lower() == "bearer" else None
+        principal, _ = await self.admit(text if scheme.lower() == "bearer" else "")
+        return principal
+
+    async def admit(self, text: str) -> tuple[Principal, Credential]:
+        """The owner of a token, and what is needed to look again later.
+
+        Args:
+            text: The token, whatever somebody typed.
+
+        Raises:
+            Problem: As `authenticate`.
+        """
+        found = _TOKEN.fullmatch(text.strip())
         name, secret = found.groups() if found else _NOBODY
+        token = await self._token(name, digest := digest_of(secret))
+        if token is None:
+            raise self._refusal(self._clock())
+        return _principal(token), Credential(id=name, digest=digest, until=_end(token, digest))
+
+    async def again(self, credential: Credential) -> tuple[Principal, Credential] | None:
+        """The same later on; None if the token is good no more: nobody guesses here, so it counts as no failure.
+
+        Raises:
+            Problem: 503 while the store is away.
+        """
+        token = await self._token(credential.id, credential.digest)
+        return None if token is None else (_principal(token), replace(credential, until=_end(token, credential.digest)))
+
+    async def _token(self, name: str, digest: str) -> Token | None:
+        """The token of an id if it is good, whose use is noted."""
+        now = self._clock()
         try:
             store = await self._store()
             token, used = await store.token(name)
-            if not _good(token, secret, now) or token is None:
-                raise self._refusal(now)
+            if not _good(token, digest, now) or token is None:
+                return None
             hour = now - now % USE_SECONDS
             if used < hour:
                 await store.token_was_used(name, hour)
@@ -111,11 +154,7 @@ class Authenticator:
             raise Problem(
                 503, "Tokens cannot be checked while the store is away.", headers={"retry-after": "5"}
             ) from None
-        known = {role.value for role in Role}
-        return Principal(
-            name=token.name, person=token.person, roles=frozenset(Role(role) for role in token.roles if role in known),
-            lists=frozenset(token.lists),
-        )  # fmt: skip
+        return token
 
     def _refusal(self, now: float) -> Problem:
         self._failures = max(0.0, self._failures - (now - self._failed_at) * FAILURES_A_SECOND)
@@ -130,9 +169,22 @@ class Authenticator:
         )
 
 
-def _good(token: Token | None, secret: str, now: float) -> bool:
+def _principal(token: Token) -> Principal:
+    known = {role.value for role in Role}
+    return Principal(
+        name=token.name, person=token.person, roles=frozenset(Role(role) for role in token.roles if role in known),
+        lists=frozenset(token.lists),
+    )  # fmt: skip
+
+
+def _end(token: Token, digest: str) -> float:
+    """When the token ends with this secret, which may be one that is being replaced."""
+    until = dict(token.digests).get(digest, 0.0)
+    return min(token.expires, until) if until else token.expires
+
+
+def _good(token: Token | None, digest: str, now: float) -> bool:
     """Compares whatever there is, all of it, before it says anything."""
-    digest = digest_of(secret)
     stored = (token.digests if token else ()) or (("0" * 64, 0.0),)
     same = [hmac.compare_digest(digest, known) and (not until or now < until) for known, until in stored]
     return any(same) and token is not None and token.valid(now)

@@ -20,13 +20,13 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from blocker._native import best_language
 from blocker.control.reply import Reply
 from blocker.control.stop_texts import LANGUAGES
-from blocker.sections import ListTexts, StopTexts
+from blocker.stop_section import ListTexts, StopTexts
 
 if TYPE_CHECKING:
     from starlette.types import Scope
 
     from blocker.control.stop_texts import Texts
-    from blocker.sections import ListPageSettings, StopPageSettings
+    from blocker.stop_section import ListPageSettings, StopPageSettings
 
 UNAVAILABLE_FOR_LEGAL_REASONS = 451
 
@@ -48,16 +48,20 @@ def page_environment() -> Environment:
     return environment
 
 
-def page_policy(style: str) -> str:
+def page_policy(style: str, *, form_action: str = "'none'") -> str:
     """A Content-Security-Policy that allows this one style sheet and the empty icon, and nothing else.
+
+    Args:
+        style: The style sheet.
+        form_action: Where forms may go, as the policy has it.
 
     The icon is there for browsers that look for one past the policy, at the host that was asked for: it would be one
     more hit for one visit.
     """
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
     return (
-        f"default-src 'none'; style-src 'sha256-{digest}'; img-src data:; base-uri 'none'; form-action 'none'; "
-        "frame-ancestors 'none'"
+        f"default-src 'none'; style-src 'sha256-{digest}'; img-src data:; base-uri 'none'; "
+        f"form-action {form_action}; frame-ancestors 'none'"
     )
 
 

@@ -51,6 +51,10 @@ class NoAnswer(ServeError):  # noqa: N818 - a state, not a fault of the caller
     """A gateway did not answer a probe, or with something else than a verdict."""
 
 
+class NotShown(ServeError):  # noqa: N818 - as NoAnswer
+    """A gateway has no way to treat such an address otherwise than others: nothing is expected of it."""
+
+
 class Reason(StrEnum):
     """What is wrong with a canary."""
 
@@ -64,8 +68,8 @@ class Answer(NamedTuple):
     """What a gateway did with an address.
 
     Attributes:
-        verdict: `block` if a client would not get the page. Of a gateway that sees hosts alone: refused, or sent to be
-            looked at.
+        verdict: `block` if a client would not get the page. Of a gateway that sees hosts alone: `inspect` if it
+            is sent to be looked at.
         list: The list that it names; None if it names none.
         shadow: The lists in shadow mode that it names; None if it never names any.
     """
@@ -91,6 +95,7 @@ class Probe(Protocol):
 
         Raises:
             NoAnswer: It does not say. An OSError is taken for the same.
+            NotShown: It cannot, by its nature or settings.
         """
 
 
@@ -119,6 +124,8 @@ class CanaryState:
 class _Canary:
     url: str = field(repr=False)  # as written: it is the gateway that must make it canonical
     beside: str = field(repr=False)
+    host: str = field(repr=False)  # all that a gateway which sees hosts alone is asked about
+    whole_host: bool
 
 
 class Canaries:
@@ -184,7 +191,8 @@ class Canaries:
         """Look at every canary once. Gateways are asked side by side, each one thing at a time."""
         wanted = self._canaries(await asyncio.to_thread(self._more))
         every = [canary for canaries in wanted.values() for canary in canaries]
-        self._engine.canaries = frozenset(canonicalize(url) for canary in every for url in (canary.url, canary.beside))
+        asked = [url for canary in every for url in (canary.url, canary.beside, canary.host)]
+        self._engine.canaries = frozenset(map(canonicalize, asked))
         held: set[tuple[str, str]] = set()
         async with asyncio.TaskGroup() as tasks:
             for probe in self._probes:
@@ -203,7 +211,7 @@ class Canaries:
         beside = (
             f"http://{self._nowhere}.invalid/" if whole_host else f"{parts.scheme}://{parts.netloc}/{self._nowhere}"
         )
-        return _Canary(url, beside)
+        return _Canary(url, beside, f"{parts.scheme}://{parts.netloc}/", whole_host)
 
     async def _look_through(
         self, probe: Probe, wanted: Mapping[str, Sequence[_Canary]], held: set[tuple[str, str]]
@@ -219,6 +227,8 @@ class Canaries:
                 reason = reason if silent else await self._check(probe, name, canaries, places)
             except TimeoutError:
                 silent = True
+            except NotShown:
+                continue
             except (NoAnswer, OSError):
                 pass
             except Exception as error:  # noqa: BLE001 - whatever a probe does, the other gateways are looked at
@@ -253,11 +263,20 @@ class Canaries:
     async def _first_fault(
         self, probe: Probe, name: str, canaries: Sequence[_Canary], places: Sequence[tuple[str, Mode]]
     ) -> Reason | None:
+        unshown: NotShown | None = None
+        shown = 0
         for policy, mode in places:
             for canary in canaries:
-                reason = await self._fault(probe, name, canary, policy, mode)
+                try:
+                    reason = await self._fault(probe, name, canary, policy, mode)
+                except NotShown as error:
+                    unshown = error
+                    continue
+                shown += 1
                 if reason is not None:
                     return reason
+        if unshown is not None and not shown:
+            raise unshown
         return None
 
     def _serials(self) -> object:
@@ -272,7 +291,7 @@ class Canaries:
                 return None  # through this gateway nobody can see what a list on trial does
             if name not in answer.shadow:
                 return Reason.NOT_BLOCKED
-        elif answer.verdict is not Verdict.BLOCK:
+        elif answer.verdict is not Verdict.BLOCK and (canary.whole_host or answer.verdict is not Verdict.INSPECT):
             return Reason.NOT_BLOCKED
         elif answer.list not in (None, name) and not self._equal(canary.url, policy, name):
             return Reason.WRONG_LIST

@@ -1,5 +1,4 @@
-"""A companion's side of a node: a process that decides with the node's table and counts into the node's hits; see
-`host`.
+"""A companion's side of a node: it decides with the node's table and counts into the node's hits; see `host`.
 
 While the node is away a companion goes on with the table it has, keeps what it counts, and looks for the node every
 half second. One that has never met a node has nothing to decide with.
@@ -66,6 +65,8 @@ class Companion:
         self._engine: VerdictEngine | None = None
         self._hits: HitCounter | None = None
         self._policies: tuple[Policy, ...] = ()
+        self._newest: int | None = None  # descriptor of a table that is to be mapped
+        self._mapping: asyncio.Task[None] | None = None
         self._met = asyncio.Event()
         self._supplied = asyncio.Event()
         self._ended = asyncio.Event()
@@ -168,7 +169,7 @@ class Companion:
                 case {"welcome": dict(told)}:
                     self._welcome(told)
                 case {"table": True} if descriptors:
-                    self._use(descriptors[0])
+                    self._use(os.dup(descriptors[0]))
                 case {"canaries": list(canaries)}:
                     self.engine.canaries = frozenset(canaries)
                 case {"stored": int(sequence)}:
@@ -202,10 +203,26 @@ class Companion:
         self._met.set()
 
     def _use(self, descriptor: int) -> None:
-        table = _native.Table.map(descriptor, bytes.fromhex(self.told["key"]))
-        self.matcher = Matcher.of(table, self._policies)
-        self._supplied.set()
-        self._swap()
+        if self._newest is not None:
+            os.close(self._newest)
+        self._newest = descriptor
+        if self._mapping is None or self._mapping.done():
+            self._mapping = asyncio.create_task(self._map())
+
+    async def _map(self) -> None:
+        """Map the newest table, aside: its checksum alone takes milliseconds."""
+        while self._newest is not None:
+            descriptor, self._newest = self._newest, None
+            try:
+                table = await asyncio.to_thread(_native.Table.map, descriptor, bytes.fromhex(self.told["key"]))
+            except (BlockerError, OSError) as error:
+                log.error("a table of the node cannot be used", **describe(error))  # noqa: TRY400 - no values
+                continue
+            finally:
+                os.close(descriptor)
+            self.matcher = Matcher.of(table, self._policies)
+            self._swap()
+            self._supplied.set()
 
     def _swap(self) -> None:
         if self.matcher is not None:

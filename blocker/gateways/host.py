@@ -180,7 +180,7 @@ class CompanionHost:
             companion.channel.send({"canaries": sorted(self._engine.canaries)})
             if self._table is not None:
                 companion.channel.send({"table": True}, [self._table])
-            else:
+            elif self._publishing is None or self._publishing.done():  # else it gets that one
                 self.swapped()
 
     def _greet(self, companion: _Companion) -> None:

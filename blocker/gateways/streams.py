@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from blocker.gateways import check, icap, spoe
+from blocker.gateways import check, dns, icap, spoe
+from blocker.gateways.dns_probe import DnsProbe
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from blocker.gateways.canaries import Probe
     from blocker.gateways.engine import StopPageBytes, VerdictEngine
     from blocker.gateways.listener import Listener
-    from blocker.gateways.probe import StreamProbe
     from blocker.sections import GatewaySettings
 
-PROBES: dict[str, Callable[[Listener], StreamProbe]] = {
+PROBES: dict[str, Callable[[Any], Probe]] = {
     check.NAME: check.CheckProbe,
     icap.NAME: icap.IcapProbe,
     spoe.NAME: spoe.SpoeProbe,
+    dns.NAME: DnsProbe,
 }
 
 
@@ -43,6 +45,8 @@ class Streams:
             self._listeners[icap.NAME] = icap.icap_listener(engine, settings.icap, pages)
         if settings.spoe.enabled:
             self._listeners[spoe.NAME] = spoe.spoe_listener(engine, settings.spoe)
+        if settings.dns.enabled:
+            self._listeners[dns.NAME] = dns.DnsListener(engine, settings.dns)
 
     def __iter__(self) -> Iterator[Listener]:
         return iter(self._listeners.values())
@@ -58,7 +62,7 @@ class Streams:
         for name, listener in self._listeners.items():
             chosen = getattr(settings, name)
             self._engine.configure(listener.gate, chosen.policy, pages)
-            listener.limits = chosen
+            listener.configure(chosen)
 
     async def stop(self) -> None:
         """All at once: each may wait for connections that last."""

@@ -165,6 +165,15 @@ class Exporter:
         """Take over other lists that some policy has in shadow mode."""
         self._hits.use_shadow_lists(frozenset(names))
 
+    def released(self) -> Mapping[Series, tuple[int, ...]] | None:
+        """What `blocker_hits_total` and its shadow say, by list; None while the stored counts are not known."""
+        return self._hits.released()
+
+    def add(self, collector: Collector) -> None:
+        """Render what another part of the node counts, too; its labels must be closed as well."""
+        self._node.register(collector)
+        self.registry.register(collector)
+
     def render(self) -> bytes:
         """The metrics as text; equal to what `registry` collects, but faster.
 
@@ -294,6 +303,11 @@ class _Hits(Collector):
     def use_shadow_lists(self, names: frozenset[str]) -> None:
         """See `Exporter.shadow_lists`."""
         self._shadow_lists, self._kept = names, (self, self, b"")
+
+    def released(self) -> Mapping[Series, tuple[int, ...]] | None:
+        """See `Exporter.released`."""
+        self._hits.tick()
+        return None if self._hits.released is None else self._sums()
 
     def collect(self) -> Iterator[Metric]:
         self._hits.tick()

@@ -57,10 +57,10 @@ def html(report: Report) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    style = environment.get_template("report.css").render() + charts.style()
+    style = environment.get_template("report.css.j2").render() + charts.style()
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
     drawn = [Markup(draw(report)) for draw in (charts.by_hour, charts.by_weekday, charts.by_both)]  # noqa: S704 - our own
-    return environment.get_template("report.html").render(
+    return environment.get_template("report.html.j2").render(
         style=Markup(style),  # noqa: S704 - our own
         policy=f"default-src 'none'; style-src 'sha256-{digest}'",
         heading=heading(report),

@@ -23,6 +23,8 @@ reads another's keys. After the tag:
 | `:idempotency:<sha256>`    | string | the answer to a change that had an Idempotency-Key, for a day           |
 | `:commits`                 | stream | `epoch`, `list`, `serial`, `digest` of each commit; a wake-up hint,     |
 |                            |        | trimmed to about COMMITS_KEPT                                           |
+| `:zone:<zone>`             | hash   | of a response policy zone's newest version: keyed digest, `serial` of   |
+|                            |        | its SOA, `rank` of the lists that it was made from                      |
 | `:checked`                 | hash   | list → unix time of the last successful look at its source              |
 | `:source:<list>`           | hash   | what ingest remembers of a source (ETag, last result); a fault may name |
 |                            |        | the host that the list is fetched from, nothing more of its address     |
@@ -32,6 +34,9 @@ reads another's keys. After the tag:
 | `:hits:<node>:folded`      | hash   | hit cell without its week → released figure of the weeks that are too   |
 |                            |        | old to be kept                                                          |
 | `:nodes`                   | set    | the nodes that have flushed hits                                        |
+| `:beats`                   | zset   | node → unix time of its last heartbeat, by the server's clock; for an   |
+|                            |        | hour, as what follows                                                   |
+| `:beat:<node>`             | string | JSON of what a node said of itself then (see beat.py); no address       |
 | `:releases`                | hash   | weeks and lists of a published report → its figures, JSON; never        |
 |                            |        | changed once written                                                    |
 
@@ -69,8 +74,8 @@ class Keys:
     """
 
     __slots__ = (
-        "_tag", "audit", "audit_head", "blobs", "checked", "commits", "drafts", "heads", "meta", "nodes", "proposals",
-        "releases", "tokens", "tokens_used",
+        "_tag", "audit", "audit_head", "beats", "blobs", "checked", "commits", "drafts", "heads", "meta", "nodes",
+        "proposals", "releases", "tokens", "tokens_used",
     )  # fmt: skip
 
     def __init__(self, deployment: str) -> None:
@@ -87,6 +92,7 @@ class Keys:
         self.tokens_used = f"{self._tag}:tokens:used"
         self.checked = f"{self._tag}:checked"
         self.nodes = f"{self._tag}:nodes"
+        self.beats = f"{self._tag}:beats"
         self.releases = f"{self._tag}:releases"
 
     def manifest(self, list: str, serial: int) -> str:  # noqa: A002 - the project's word
@@ -124,9 +130,17 @@ class Keys:
         """Key of a source's state."""
         return f"{self._tag}:source:{checked_name('list', list)}"
 
+    def zone(self, name: str) -> str:
+        """Key of what is noted of a zone's newest version."""
+        return f"{self._tag}:zone:{checked_name('zone', name)}"
+
     def hits(self, node: str) -> str:
         """Key of a node's hit cells."""
         return f"{self._tag}:hits:{checked_name('node', node)}"
+
+    def beat(self, node: str) -> str:
+        """Key of what a node said of itself last."""
+        return f"{self._tag}:beat:{checked_name('node', node)}"
 
     def hits_sequence(self, node: str) -> str:
         """Key of a node's flush numbers."""

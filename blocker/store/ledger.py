@@ -1,11 +1,13 @@
-"""The small notes in Redis beside the lists: when sources were looked at, what is known of them, and counted hits."""
+"""The small notes in Redis beside the lists: when sources were looked at, counted hits, and which nodes live."""
 
 from __future__ import annotations
 
 from collections import Counter
 from typing import TYPE_CHECKING
 
+from blocker.errors import FormatError
 from blocker.store import scripts
+from blocker.store.beat import Beat
 from blocker.store.keys import checked_name
 
 if TYPE_CHECKING:
@@ -16,6 +18,8 @@ if TYPE_CHECKING:
 
 # Boots of one node whose last flush is remembered; a flush can only be late by as many restarts.
 BOOTS_KEPT = 16
+# How long a node that is silent is still shown: long enough to be missed.
+BEAT_KEPT_SECONDS = 3600
 # Cells in one answer of a scan, and in one fold: under 1 ms in which Redis serves nobody else.
 SCAN_CELLS = 1000
 FOLD_CELLS = 128
@@ -134,3 +138,26 @@ class Ledger:
         """The nodes that ever flushed hits, sorted."""
         found = await self._session.command("read the nodes", "SMEMBERS", self._keys.nodes)
         return sorted(name.decode() for name in found)
+
+    async def beat(self, beat: Beat) -> None:
+        """Note that a node lives, and what it says of itself."""
+        keys = [self._keys.beats, self._keys.beat(beat.node)]
+        await self._session.script("note a heartbeat", scripts.BEAT, keys, beat.node, beat.to_json(), BEAT_KEPT_SECONDS)
+
+    async def beats(self) -> list[tuple[Beat, float]]:
+        """The nodes that lived within the last hour, by name, and for how many seconds each has been silent.
+
+        What cannot be read, because a newer Blocker wrote it perhaps, is left out.
+        """
+        now, *found = await self._session.script("read the heartbeats", scripts.BEATS, [self._keys.beats])
+        names = [name.decode() for name in found[::2]]
+        if not names:
+            return []
+        texts = await self._session.command("read the heartbeats", "MGET", *map(self._keys.beat, names))
+        beats = []
+        for at, text in zip(found[1::2], texts, strict=True):
+            try:
+                beats.append((Beat.from_json(text or b""), max(0.0, float(now) - float(at))))
+            except FormatError:
+                continue
+        return sorted(beats, key=lambda pair: pair[0].node)

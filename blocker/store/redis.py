@@ -258,6 +258,26 @@ class Store(Changes):
         """
         return await collect_orphans(self._session, self._keys, grace_seconds, keep_serials)
 
+    async def zone_serial(
+        self, zone: str, digest: str, rank: int, *, after: int = -1, forced: bool = False
+    ) -> int | None:
+        """The serial of a zone's version, the same for every node that asks for it; greater than any before.
+
+        Args:
+            zone: The zone, as the configuration calls it.
+            digest: Of what it says.
+            rank: Of the lists that it was made from: grows with each of their serials.
+            after: A serial that it must come after: the store may have forgotten that one.
+            forced: Whether it counts even if a version of newer lists is there: these were forgotten by a failover.
+
+        Returns:
+            It, or None where another node has made a version from newer lists.
+        """
+        key = self._keys.zone(zone)
+        said = (digest, rank, int(forced), after)
+        serial = int(await self._session.script("number a zone", scripts.ZONE_SERIAL, [key], *said))
+        return None if serial < 0 else serial
+
     async def server_time(self) -> float:
         """The Redis server's clock in unix seconds."""
         seconds, micros = await self._session.script("read the clock", scripts.TIME, [self._keys.meta])

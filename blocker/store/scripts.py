@@ -164,3 +164,39 @@ return ARGV[2]
 
 # The server's clock, from the node that holds the deployment's slot. KEYS: meta.
 TIME = Script("return redis.call('TIME')")
+
+# The serial of a zone's version: what it has, or a new one. A node that has read older lists than another gets none.
+# KEYS: the zone. ARGV: digest of what it says, rank of the lists it was made from (the sum of all serials), 1 where a
+# lower rank counts as well: a failover may have forgotten commits; the serial that the node's version must come after.
+# Returns the serial, or -1. Serials are of 32 bits and wrap around (RFC 1982), which seconds do in 2106.
+ZONE_SERIAL = Script("""
+local found = redis.call('HMGET', KEYS[1], 'digest', 'serial', 'rank')
+local rank, after = tonumber(ARGV[2]), tonumber(ARGV[4])
+if found[1] == ARGV[1] and tonumber(found[2]) > after then
+  if rank > tonumber(found[3]) then redis.call('HSET', KEYS[1], 'rank', ARGV[2]) end
+  return tonumber(found[2])
+end
+if found[1] and ARGV[3] ~= '1' and rank < tonumber(found[3]) then return -1 end
+local serial = math.max(tonumber(redis.call('TIME')[1]), after + 1)
+if found[2] then serial = math.max(serial, tonumber(found[2]) + 1) end
+serial = serial % 4294967296
+redis.call('HSET', KEYS[1], 'digest', ARGV[1], 'serial', string.format('%d', serial), 'rank', ARGV[2])
+return serial
+""")
+
+# Note that a node lives, and forget those that were silent for too long.
+# KEYS: beats, the node's beat. ARGV: node, what it says of itself, seconds for which that is kept.
+BEAT = Script("""
+local now, kept = tonumber(redis.call('TIME')[1]), tonumber(ARGV[3])
+redis.call('ZADD', KEYS[1], now, ARGV[1])
+redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now - kept)
+redis.call('EXPIRE', KEYS[1], kept)
+redis.call('SET', KEYS[2], ARGV[2], 'EX', kept)
+return 'OK'
+""")
+
+# The nodes that lived lately. KEYS: beats. Returns the server's time in seconds, then node and seconds of each.
+BEATS = Script("""
+local found = redis.call('ZRANGE', KEYS[1], 0, -1, 'WITHSCORES')
+return {redis.call('TIME')[1], unpack(found)}
+""")

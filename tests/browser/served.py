@@ -12,8 +12,8 @@ from blocker.control.server import ControlServer
 from blocker.gateways.engine import VerdictEngine
 from blocker.hits.counters import HitCounter
 from blocker.hits.exporter import Exporter
-from blocker.sections import StopPageSettings
 from blocker.settings import Settings
+from blocker.stop_section import StopPageSettings
 from tests.hits.support import Clock, Followed, MemoryStore
 
 if TYPE_CHECKING:

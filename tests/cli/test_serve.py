@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import httpx
 import pytest
 
 from tests.cli.conftest import SAMPLES
@@ -42,7 +43,7 @@ def test_hints_do_what_they_say(tmp_path: Path, called: list[str], options: list
     try:
         until(lambda: "Stop with Ctrl-C." in said.read_text())
         commands = re.findall(r"^  (\S.*)\n      → (.*)$", said.read_text(), re.MULTILINE)
-        assert len(commands) == 3
+        assert len(commands) == 4
         answers = [
             subprocess.run(
                 ["sh", "-c", command], check=True, capture_output=True, text=True, cwd=tmp_path, env=settings
@@ -51,13 +52,19 @@ def test_hints_do_what_they_say(tmp_path: Path, called: list[str], options: list
         ]
         assert [promise.partition(":")[0] for _command, promise in commands] == [
             '"verdict"', "block, allow (an exception inside a blocked domain), allow",
-            "each step of the decision, and the rule that wins",
+            "each step of the decision, and the rule that wins", "a token, to sign in with at the console",
         ]  # fmt: skip
         assert json.loads(answers[0].stdout)["verdict"] == "block"
         assert json.loads(answers[0].stdout)["kind"] == "prefix"
         assert [line.split()[0] for line in answers[1].stdout.splitlines()] == ["verdict", "block", "allow", "allow"]
         assert "exceptions" in answers[1].stdout
         assert "verdict    block: the domain rule of sample-domains" in answers[2].stdout
+        token = re.search(r"blk_\S+", answers[3].stdout)
+        assert token
+        console = f"http://127.0.0.1:{own['http__port']}"
+        assert f"{console}/" in commands[3][1]
+        came_in = httpx.post(f"{console}/console/login", data={"token": token[0]}, headers={"origin": console})
+        assert came_in.headers["location"] == "/"
         for page in re.findall(r"http://\S+/(?:docs|blocked)\b", said.read_text()):
             shown = subprocess.run(["curl", "-s", page], check=True, capture_output=True, text=True).stdout
             assert "<html" in shown

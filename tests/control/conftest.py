@@ -19,8 +19,9 @@ from blocker.control.server import ControlServer
 from blocker.gateways.engine import VerdictEngine
 from blocker.hits.counters import HitCounter
 from blocker.hits.exporter import Exporter
-from blocker.sections import HttpSettings, ListPageSettings, StopPageSettings
+from blocker.sections import HttpSettings
 from blocker.settings import Settings
+from blocker.stop_section import ListPageSettings, StopPageSettings
 from tests.hits.support import Clock, Followed, MemoryStore
 
 if TYPE_CHECKING:

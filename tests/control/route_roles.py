@@ -29,3 +29,17 @@ ROUTE_ROLES: dict[tuple[str, str], Role | None] = {
     ("GET", "/v1/explain"): Role.OPERATOR,
     ("POST", "/v1/explain"): Role.OPERATOR,
 }
+# The console's routes, which are in no OpenAPI document; None for whoever can reach the node.
+CONSOLE_ROLES: dict[tuple[str, str], Role | None] = {
+    ("GET", "/"): Role.VIEWER,
+    ("GET", "/console/hits"): Role.VIEWER,
+    ("GET", "/console/changes"): Role.VIEWER,
+    ("GET", "/console/proposals"): Role.VIEWER,
+    ("POST", "/console/proposals/{name}/approve"): Role.APPROVER,
+    ("POST", "/console/proposals/{name}/reject"): Role.APPROVER,
+    ("GET", "/console/explain"): Role.OPERATOR,
+    ("POST", "/console/explain"): Role.OPERATOR,
+    ("GET", "/console/login"): None,
+    ("POST", "/console/login"): None,
+    ("POST", "/console/logout"): None,
+}

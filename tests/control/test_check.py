@@ -186,7 +186,7 @@ def test_answers_written_by_hand_fit_their_model(urls: list[str], policy: str) -
     one_by_one = [json.loads(written(d, canonical_or_none(url))) for d, url in zip(decisions, urls, strict=True)]
     (plain,) = MATCHER.decide_many([GOOD])
     for known in (plain, None):
-        assert json.loads(f"[{written_many(decisions, urls, known)}]") == one_by_one
+        assert json.loads(b"[%b]" % written_many(decisions, urls, known)) == one_by_one
     for decision, answer in zip(decisions, one_by_one, strict=True):
         model = CheckAnswer.model_validate(answer)
         assert (model.verdict, model.list, model.kind, model.serial) == (

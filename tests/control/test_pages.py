@@ -11,7 +11,7 @@ import pytest
 
 from blocker.control.stop_page import StopPage, chosen_language
 from blocker.control.stop_texts import LANGUAGES, Texts
-from blocker.sections import Language, StopPageSettings, StopTexts
+from blocker.stop_section import Language, StopPageSettings, StopTexts
 from tests.control.support import raw
 
 if TYPE_CHECKING:

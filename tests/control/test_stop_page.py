@@ -13,8 +13,8 @@ from blocker.control.stop_page import StopPage, page_environment
 from blocker.control.stop_texts import LANGUAGES
 from blocker.gateways.engine import VerdictEngine
 from blocker.hits.counters import HitCounter
-from blocker.sections import StopPageSettings
 from blocker.settings import Settings
+from blocker.stop_section import StopPageSettings
 from tests.hits.support import Clock, Followed, MemoryStore
 
 if TYPE_CHECKING:

@@ -47,6 +47,8 @@ def environment(directory: Path, **settings: str) -> dict[str, str]:
         "gateways__check__port": "0",
         "gateways__icap__port": "0",
         "gateways__spoe__port": "0",
+        "gateways__dns__port": "0",
+        "gateways__dns__tls_port": "0",
         **settings,
     }
     return {**kept, **{f"BLOCKER_{name.upper()}": value for name, value in own.items()}}

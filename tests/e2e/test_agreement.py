@@ -31,7 +31,7 @@ from tests.gateways.test_spop_codec import frames
 from tests.redis_server import RedisServer, free_port
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator, Sequence
+    from collections.abc import Awaitable, Callable, Sequence
     from pathlib import Path
 
 COUNT = 10_000
@@ -203,12 +203,6 @@ def by_http(node: Node, asked: Sequence[Asked]) -> list[Verdict]:
     """Through the control plane, all at once."""
     results = node.process.check_many([one.url for one in asked])
     return [(one["verdict"], one["list"] or "") for one in results]
-
-
-@pytest.fixture(scope="module")
-def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    with RedisServer(tmp_path_factory.mktemp("redis"), aof=True) as running:
-        yield running
 
 
 @pytest.mark.parametrize("workers", ["0", "2"])

@@ -43,12 +43,6 @@ class Caddy(Proxied):
         until(self._listens)
 
 
-@pytest.fixture(scope="module")
-def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    with RedisServer(tmp_path_factory.mktemp("redis"), aof=True) as running:
-        yield running
-
-
 @pytest.fixture
 def caddy(tmp_path: Path, redis: RedisServer, request: pytest.FixtureRequest) -> Iterator[Caddy]:
     running = Caddy(tmp_path, redis, request.param)

@@ -75,12 +75,6 @@ class Envoy(Proxied):
         self.inspection.close()
 
 
-@pytest.fixture(scope="module")
-def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    with RedisServer(tmp_path_factory.mktemp("redis"), aof=True) as running:
-        yield running
-
-
 @pytest.fixture
 def envoy(tmp_path: Path, redis: RedisServer, request: pytest.FixtureRequest) -> Iterator[Envoy]:
     running = Envoy(tmp_path, redis, *request.param)

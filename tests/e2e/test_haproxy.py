@@ -56,12 +56,6 @@ class HAProxy(Proxied):
         self.inspection.close()
 
 
-@pytest.fixture(scope="module")
-def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    with RedisServer(tmp_path_factory.mktemp("redis"), aof=True) as running:
-        yield running
-
-
 @pytest.fixture
 def haproxy(tmp_path: Path, redis: RedisServer, request: pytest.FixtureRequest) -> Iterator[HAProxy]:
     running = HAProxy(tmp_path, redis, request.param)

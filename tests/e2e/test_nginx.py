@@ -49,12 +49,6 @@ class Nginx(Proxied):
         until(self._listens)
 
 
-@pytest.fixture(scope="module")
-def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    with RedisServer(tmp_path_factory.mktemp("redis"), aof=True) as running:
-        yield running
-
-
 @pytest.fixture
 def nginx(tmp_path: Path, redis: RedisServer, request: pytest.FixtureRequest) -> Iterator[Nginx]:
     running = Nginx(tmp_path, redis, request.param)

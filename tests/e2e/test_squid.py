@@ -23,12 +23,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
-@pytest.fixture(scope="module")
-def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    with RedisServer(tmp_path_factory.mktemp("redis"), aof=True) as running:
-        yield running
-
-
 @pytest.fixture
 def squid(tmp_path: Path, redis: RedisServer, request: pytest.FixtureRequest) -> Iterator[Squid]:
     running = Squid(tmp_path, redis, *request.param)

@@ -15,16 +15,11 @@ import pytest
 
 from tests.e2e.node import BLOCKED, Node
 from tests.e2e.processes import until
-from tests.redis_server import RedisServer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-
-@pytest.fixture(scope="module")
-def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    with RedisServer(tmp_path_factory.mktemp("redis"), aof=True) as running:
-        yield running
+    from tests.redis_server import RedisServer
 
 
 @pytest.fixture

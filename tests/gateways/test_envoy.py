@@ -25,7 +25,8 @@ from blocker.gateways.engine import UnknownPolicy
 from blocker.gateways.envoy import CHECK, MAX_MESSAGE_BYTES, EnvoyListener, EnvoyProbe, envoy_listener, raw_check
 from blocker.matcher import Policy
 from blocker.rules import Verdict
-from blocker.sections import EnvoySettings, StopPageSettings
+from blocker.sections import EnvoySettings
+from blocker.stop_section import StopPageSettings
 from tests.gateways.test_http_codec import BLOCKED, LISTS, PAGES, Desk
 from tests.ingest.checks import until
 

@@ -15,7 +15,7 @@ from blocker._native import HttpSession
 from blocker.control.stop_page import StopPage
 from blocker.gateways.engine import VerdictEngine
 from blocker.hits.counters import HitCounter
-from blocker.sections import StopPageSettings
+from blocker.stop_section import StopPageSettings
 from tests.hits.support import Clock, Followed, MemoryStore
 
 if TYPE_CHECKING:

@@ -13,6 +13,7 @@ import pytest
 from blocker.errors import ServeError
 from blocker.gateways.canaries import NoAnswer
 from blocker.gateways.check import CheckProbe, check_listener
+from blocker.gateways.listener import TURN_BYTES
 from blocker.gateways.spoe import SpoeProbe, spoe_listener
 from blocker.rules import Verdict
 from blocker.sections import CheckSettings, SpoeSettings
@@ -136,6 +137,36 @@ async def pour(writer: asyncio.StreamWriter, data: bytes) -> None:
         while True:
             writer.write(data)
             await writer.drain()
+
+
+async def test_a_peer_that_asks_without_end_is_answered_in_turns_with_others() -> None:
+    """It writes far more than one read brings, ends its side, and still gets every answer, in order."""
+    urls = [BLOCKED if number % 3 == 0 else f"http://other.example/{number}" for number in range(20_000)]
+    async with running() as listener:
+        fed: list[int] = []
+        make = listener.session
+
+        class Watched:
+            def __init__(self, limits: Any) -> None:  # noqa: ANN401 - settings' own
+                self._session = make(limits)
+
+            def feed(self, data: bytes) -> bytes:
+                fed.append(len(data))
+                return self._session.feed(data)
+
+            def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - the session's own
+                return getattr(self._session, name)
+
+        listener.session = Watched
+        fast, other = await peer(listener), await peer(listener)
+        reader, writer = fast
+        writer.write(b"".join(map(nginx, urls)))
+        writer.write_eof()
+        assert await ask(other) == 403
+        statuses = [seen(await reader.readuntil(b"\r\n\r\n"))[0] for _ in urls]
+        assert statuses == [403 if url == BLOCKED else 204 for url in urls]
+        assert await reader.read() == b""
+        assert max(fed) == TURN_BYTES
 
 
 async def test_more_connections_than_are_borne_are_closed_at_once() -> None:

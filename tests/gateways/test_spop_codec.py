@@ -202,6 +202,19 @@ def test_frames_of_unknown_types_are_skipped() -> None:
     assert (answer[3]["verdict"], closing) == ("block", False)
 
 
+def test_a_draining_agent_answers_what_it_was_asked_and_takes_leave() -> None:
+    session = SpopSession(Desk().gate)
+    session.feed(hello())
+    session.drain()
+    assert not session.closing, "an idle connection is the listener's to close"
+    asked = notify(url=BLOCKED) * 3
+    (*answers, last), rest = list(frames(session.feed(asked[:-4]))), asked[-4:]
+    assert (len([*answers, last]), session.closing) == (2, False), "one is under way"
+    *answers, last = frames(session.feed(rest))
+    assert [said["verdict"] for _, _, _, said in answers] == ["block"]
+    assert (last[0], last[3]["status-code"], session.closing) == (102, 0, True)
+
+
 PARTS = (
     hello(), hello(), notify(url=BLOCKED), notify(300, 2**20, host="listed.example", x=None), frame(99, b"abc"),
     frame(2, b""), STRANGER, b"\0\0\0\x07", notify(url=BLOCKED)[:9], frame(3, b"", flags=0), b"\xf0",

@@ -109,3 +109,18 @@ async def test_flushes_at_once_all_count(store: Store) -> None:
     flushes = [(f"boot{boot}", sequence) for boot in range(5) for sequence in (1, 1, 1)]
     await asyncio.gather(*(store.flush_hits("node", boot, sequence, {"a": 1}) for boot, sequence in flushes))
     assert await store.load_hits("node") == {"a": 5}
+
+
+async def test_a_zones_serial_is_one_for_all_nodes_and_only_grows(store: Store) -> None:
+    first = await store.zone_serial("police", "a", 5)
+    assert first is not None
+    assert first == pytest.approx(await store.server_time(), abs=5), "seconds: an emptied store goes on"
+    assert await store.zone_serial("police", "a", 6) == first, "the same says the same"
+    assert await store.zone_serial("police", "b", 7) == first + 1, "however soon"
+    assert await store.zone_serial("police", "a", 8) == first + 2, "also what was said before"
+    assert await store.zone_serial("police", "b", 7) is None, "older lists than another node has read"
+    assert await store.zone_serial("police", "b", 7, forced=True) == first + 3, "unless a failover forgot those"
+    assert await store.zone_serial("police", "c", 9, after=first + 900) == first + 901, "what a node has served"
+    assert await store.zone_serial("other", "b", 1) != first + 3
+    with pytest.raises(StoreError, match="zone name"):
+        await store.zone_serial("No Zone", "a", 1)

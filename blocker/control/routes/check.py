@@ -111,7 +111,7 @@ class Check:
     async def _many(self, body: bytes) -> bytes:
         batch = self._read(body)
         matcher = self._engine.matcher()
-        pieces: list[str] = []
+        pieces: list[bytes] = []
         for start in range(0, len(batch.urls), _SLICE):
             if start:
                 await asyncio.sleep(0)
@@ -120,7 +120,7 @@ class Check:
             pieces.append(written_many(decisions, urls, self._engine.plain))
         if not pieces:
             self._engine.check_many([], batch.policy, "control", matcher=matcher)
-        return f'{{"results":[{",".join(pieces)}]}}'.encode("ascii")
+        return b'{"results":[%b]}' % b",".join(pieces)
 
     def _read(self, body: bytes) -> BatchRequest:
         try:

@@ -1,46 +1,24 @@
 """`/v1/explain`: why an address is decided as it is, for operators. It shows listed rules, so it needs a token."""
 
-import asyncio
 from typing import Annotated
 
 from fastapi import APIRouter, Request, Response
 
 from blocker.control.auth import OPERATOR, Principal
-from blocker.control.office import Office, answered
+from blocker.control.explaining import Explainer
+from blocker.control.office import answered
 from blocker.control.parameters import parameters, policy_of
-from blocker.control.problems import Problem, invalid_request
+from blocker.control.problems import invalid_request
 from blocker.control.routes.check import POLICY_PARAMETER, URL_PARAMETER
 from blocker.control.schema import ExplainAnswer, ExplainRequest
-from blocker.errors import InvalidURL, StoreUnavailable
-from blocker.gateways.engine import VerdictEngine, unknown_policy
-from blocker.ingest.explain import explain
-from blocker.matcher import DEFAULT_POLICY, Policy
-from blocker.store.redis import Store
 
 
-def make_router(engine: VerdictEngine, office: Office | None) -> APIRouter:
-    """The route of explanations.
-
-    Args:
-        engine: Whose matcher is explained; nothing is counted.
-        office: The store and the keys; without them there is only what the matcher knows.
-    """
+def make_router(explainer: Explainer) -> APIRouter:
+    """The route of explanations."""
     router = APIRouter(tags=["check"])
-    # Each reads whole lists.
-    one_at_a_time = asyncio.Semaphore(1)
 
-    async def explained(url: str | bytes, name: str) -> Response:
-        if office is None:
-            raise Problem(503, "This node has no store: ask one that has.")
-        matcher = engine.matcher()
-        policies = {policy.name: policy for policy in (Policy(name=DEFAULT_POLICY), *office.policies)}
-        if name not in policies or name not in matcher.policies:
-            raise unknown_policy(matcher)
-        try:
-            async with one_at_a_time:
-                found = await explain(matcher, url, policies[name], await _store(office), office.keyring)
-        except InvalidURL as error:
-            raise invalid_request(("url", str(error))) from None
+    async def explained(url: str | bytes, policy: str) -> Response:
+        found = await explainer.explain(url, policy)
         return answered(200, found.to_dict(), **{"cache-control": "no-store"})
 
     @router.get(
@@ -62,10 +40,3 @@ def make_router(engine: VerdictEngine, office: Office | None) -> APIRouter:
         return await explained(wish.url, wish.policy)
 
     return router
-
-
-async def _store(office: Office) -> Store | None:
-    try:
-        return await office.open_store()
-    except StoreUnavailable:
-        return None

@@ -19,18 +19,21 @@ _LIST_PARAMETER = {
 }
 
 
-def make_router(stop_page: StopPage, docs: Callable[[], Reply]) -> APIRouter:
+def make_router(stop_page: StopPage, docs: Callable[[], Reply], *, root: bool = True) -> APIRouter:
     """The routes of the pages.
 
     Args:
         stop_page: What `/blocked` shows.
         docs: The documentation page.
+        root: Whether `/` leads to it, where there is no console.
     """
     router = APIRouter(tags=["pages"])
 
-    @router.get("/", include_in_schema=False)
-    async def root() -> Response:
-        return RedirectResponse("/docs", status_code=307)
+    if root:
+
+        @router.get("/", include_in_schema=False)
+        async def to_docs() -> Response:
+            return RedirectResponse("/docs", status_code=307)
 
     @router.get("/docs", include_in_schema=False)
     async def documentation() -> Response:

@@ -57,7 +57,7 @@ def make_router(office: Office | None) -> APIRouter:
         once = Once.of(desk.store, request, principal, await request.body())
         if (earlier := await once.earlier()) is not None:
             return earlier
-        reason = _reason(wish.reason)
+        reason = written_reason(wish.reason)
 
         async def work(progress: Progress) -> Response:
             outcome = await desk.publish_draft(
@@ -86,7 +86,7 @@ def make_router(office: Office | None) -> APIRouter:
         waiting = await desk.store.draft("proposals", name)
         if waiting is not None and waiting.person == principal.person:
             raise Problem(403, "A second person must approve it; you proposed it.")
-        reason = _reason(wish.reason)
+        reason = written_reason(wish.reason)
 
         async def work(progress: Progress) -> Response:
             outcome = await desk.approve(
@@ -107,7 +107,7 @@ def make_router(office: Office | None) -> APIRouter:
         if (earlier := await once.earlier()) is not None:
             return earlier
         draft = await desk.reject(
-            name, wish.proposal, actor=principal.actor, reason=_reason(wish.reason), now=time.time(),
+            name, wish.proposal, actor=principal.actor, reason=written_reason(wish.reason), now=time.time(),
             along=lambda draft: once.keep(200, shown(draft)),
         )  # fmt: skip
         return answered(200, shown(draft))
@@ -189,7 +189,12 @@ def described(outcome: Outcome) -> dict[str, Any]:
     return {**{field: getattr(outcome, field) for field in outcome.__slots__}, "findings": findings}
 
 
-def _reason(text: str) -> str:
+def written_reason(text: str) -> str:
+    """A reason as somebody wrote it.
+
+    Raises:
+        Problem: 422 if it may not stand in a log.
+    """
     if not text:
         return ""
     try:

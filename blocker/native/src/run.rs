@@ -210,7 +210,7 @@ impl<'a> Fold<'a> {
 ///
 /// One leading `www.` is removed from rule and request before hosts are compared, if a name with a dot remains. A domain rule on
 /// `www.h` therefore also covers `h` itself, but no other subdomain of `h`.
-fn aliases<'a>(rule: &Rule<'a>, www_alias: bool) -> Vec<RuleOn<'a>> {
+pub(crate) fn aliases<'a>(rule: &Rule<'a>, www_alias: bool) -> Vec<RuleOn<'a>> {
     let own = RuleOn { host: HostName { www: false, name: rule.host }, rule: *rule };
     if !www_alias || crate::host::is_address(rule.host) {
         return vec![own];
@@ -247,15 +247,15 @@ fn depth(rule: &Rule<'_>) -> u32 {
 
 /// A host name, perhaps with `www.` put in front.
 #[derive(Clone, Copy, PartialEq, Eq)]
-struct HostName<'a> {
-    www: bool,
-    name: &'a [u8],
+pub(crate) struct HostName<'a> {
+    pub(crate) www: bool,
+    pub(crate) name: &'a [u8],
 }
 
 /// A rule on a host that need not be its own.
-struct RuleOn<'a> {
-    host: HostName<'a>,
-    rule: Rule<'a>,
+pub(crate) struct RuleOn<'a> {
+    pub(crate) host: HostName<'a>,
+    pub(crate) rule: Rule<'a>,
 }
 
 /// The reversed form and hash state of the host last seen; rules come sorted by host.

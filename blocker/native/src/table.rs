@@ -33,7 +33,7 @@ use memmap2::{Mmap, MmapMut};
 
 use crate::flags;
 use crate::hashed;
-use crate::node::{LookupKey, NodeId};
+use crate::node::LookupKey;
 use crate::segment::{SegmentError, checksum};
 
 #[cfg(target_endian = "big")]
@@ -322,17 +322,6 @@ impl Table {
         self.hashed
     }
 
-    /// Where a node is, if it is there. Cost: two or three cache lines.
-    #[inline]
-    pub fn find(&self, id: NodeId) -> Option<usize> {
-        let (high, low) = ((id >> 64) as u64, id as u64);
-        let bucket = (high >> (64 - self.bits)) as usize;
-        let index = self.part::<u32>(HEADER, (1 << self.bits) + 1);
-        let (from, to) = (index[bucket] as usize, index[bucket + 1] as usize);
-        let keys = self.part::<u64>(self.parts.keys, self.nodes).get(from..to)?;
-        keys.iter().position(|&key| key == low).map(|at| from + at)
-    }
-
     /// What ends or continues at a node.
     #[inline]
     pub fn effect(&self, node: usize) -> &Effect {
@@ -355,7 +344,7 @@ impl Table {
     }
 
     #[inline]
-    fn part<T: Plain>(&self, offset: usize, count: usize) -> &[T] {
+    pub(crate) fn part<T: Plain>(&self, offset: usize, count: usize) -> &[T] {
         let bytes = self.backing.bytes();
         assert!(offset % align_of::<T>() == 0 && offset + count * size_of::<T>() <= bytes.len());
         // SAFETY: in bounds and aligned (checked above; the block itself is aligned to at least eight bytes), and every
@@ -365,7 +354,7 @@ impl Table {
 }
 
 /// Types that any aligned bytes are valid values of.
-trait Plain {}
+pub(crate) trait Plain {}
 impl Plain for u16 {}
 impl Plain for u32 {}
 impl Plain for u64 {}

@@ -9,6 +9,7 @@ use pyo3::types::PyBytes;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::matcher::{Core, Matcher};
+use crate::ahead::Ahead;
 use crate::decide::{Outcome, Verdict, Walker};
 use crate::wire::{Answer, Decide, Page};
 
@@ -23,6 +24,7 @@ pub struct Gate {
     core: Option<(Arc<Core>, usize)>,
     tag: String,
     walker: Walker,
+    ahead: Ahead,
     canaries: HashSet<String>,
     pages: HashMap<String, Vec<Rendered>>,
     counts: Counts,
@@ -61,6 +63,7 @@ impl Gate {
             core: None,
             tag: "none".to_owned(),
             walker: Walker::default(),
+            ahead: Ahead::default(),
             canaries: HashSet::new(),
             pages: by_list(pages),
             counts: (0, 0, 0, 0, 0, buckets),
@@ -183,6 +186,12 @@ impl Gate {
 impl Decide for Gate {
     fn url(&mut self, url: &[u8]) -> Option<Answer<'_>> {
         self.decide(url, false)
+    }
+
+    fn ahead(&mut self, text: &[u8]) {
+        if let Some((core, _)) = &self.core {
+            self.ahead.look(&core.table, text);
+        }
     }
 
     fn host(&mut self, host: &[u8]) -> Option<Answer<'_>> {

@@ -181,11 +181,16 @@ impl RuleSet {
     }
 
     /// The set in order, for reading; the same object may be borrowed more than once.
-    fn shared<'py>(set: &Bound<'py, Self>) -> PyResult<PyRef<'py, Self>> {
+    pub fn shared<'py>(set: &Bound<'py, Self>) -> PyResult<PyRef<'py, Self>> {
         if let Ok(mut unsettled) = set.try_borrow_mut() {
             unsettled.settled(set.py());
         }
         Ok(set.try_borrow()?)
+    }
+
+    /// The rules, once `shared` has put them in order.
+    pub fn ordered(&self) -> &ruleset::RuleSet {
+        &self.set
     }
 
     fn of(set: ruleset::RuleSet) -> Self {

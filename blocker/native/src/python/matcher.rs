@@ -11,6 +11,7 @@ use super::decision::{Context, Decision, kind};
 use super::errors;
 use super::table::Table;
 use super::text::bytes_of;
+use crate::ahead::Ahead;
 use crate::decide::{Match, Outcome, Policy, Verdict, Walker, Watch, reference, surt_of};
 use crate::table;
 
@@ -119,7 +120,22 @@ impl Matcher {
         // Taken out, not borrowed: iterating may run Python code that decides by itself.
         let mut walker = WALKER.take();
         let answers = match urls.cast::<PyList>() {
-            Ok(urls) => urls.iter().map(|url| self.decide_one(&mut walker, policy, &url)).collect(),
+            Ok(urls) => {
+                let mut ahead = Ahead::default();
+                let mut look = |at: usize| {
+                    if let Some(url) = urls.get_item(at).ok().as_ref().and_then(|url| url.cast::<PyString>().ok())
+                        && let Ok(url) = url.to_str()
+                    {
+                        ahead.look(&self.core.table, url.as_bytes());
+                    }
+                };
+                look(1);
+                let decided = |(at, url)| {
+                    look(at + 2);
+                    self.decide_one(&mut walker, policy, &url)
+                };
+                urls.iter().enumerate().map(decided).collect()
+            }
             Err(_) => {
                 urls.try_iter()?.map(|url| self.decide_one(&mut walker, policy, &url?)).collect::<PyResult<Vec<_>>>()
             }

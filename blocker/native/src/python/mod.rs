@@ -4,6 +4,7 @@
 #![allow(clippy::needless_pass_by_value)]
 
 mod decision;
+mod dns;
 mod errors;
 mod gate;
 mod hits;
@@ -12,6 +13,7 @@ mod matcher;
 mod table;
 mod text;
 mod wire;
+mod zone;
 
 use pyo3::prelude::*;
 
@@ -25,6 +27,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("MAX_LISTS", crate::table::MAX_LISTS)?;
     module.add_function(wrap_pyfunction!(text::canonicalize, module)?)?;
     module.add_function(wrap_pyfunction!(text::surt, module)?)?;
+    module.add_function(wrap_pyfunction!(text::join_answers, module)?)?;
     module.add_function(wrap_pyfunction!(text::best_language, module)?)?;
     module.add_function(wrap_pyfunction!(lists::canonical_rule, module)?)?;
     module.add_function(wrap_pyfunction!(lists::parse_rule, module)?)?;
@@ -37,9 +40,17 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<decision::Decision>()?;
     module.add_class::<hits::HitMatrix>()?;
     module.add_class::<gate::Gate>()?;
+    module.add_class::<dns::DnsService>()?;
+    module.add_class::<dns::DnsSession>()?;
+    module.add_class::<dns::DnsQuestion>()?;
+    module.add_class::<dns::DnsExchange>()?;
+    module.add_class::<dns::DnsFound>()?;
     module.add_class::<wire::HttpSession>()?;
     module.add_class::<wire::IcapSession>()?;
     module.add_class::<wire::SpopSession>()?;
     module.add_class::<wire::SquidSession>()?;
+    module.add_class::<zone::Zone>()?;
+    module.add_class::<zone::ZoneDelta>()?;
+    module.add_class::<zone::ZoneMessages>()?;
     Ok(())
 }

@@ -7,6 +7,7 @@
 use crate::decide::Verdict;
 
 pub mod chunked;
+pub mod dns;
 mod held;
 pub mod http;
 pub mod icap;
@@ -14,6 +15,7 @@ mod icap_head;
 pub mod language;
 pub mod spop;
 pub mod squid;
+pub mod transfer;
 
 /// What is answered to one request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,6 +39,9 @@ pub struct Page<'a> {
 pub trait Decide {
     /// Decides a URL, any bytes, and counts it; None: this node has nothing to decide with yet.
     fn url(&mut self, url: &[u8]) -> Option<Answer<'_>>;
+
+    /// A text with the URL that is asked about after the next one; see [`crate::ahead`]. Nothing depends on it.
+    fn ahead(&mut self, _text: &[u8]) {}
 
     /// Decides what is known of a host alone (CONNECT, SNI), and counts it; None as above.
     fn host(&mut self, host: &[u8]) -> Option<Answer<'_>>;
@@ -68,6 +73,7 @@ pub trait Codec {
     /// Bytes of memory kept until the next call: never more than twice the codec's stated bound and what was read last.
     fn memory(&self) -> usize;
 
-    /// The gateway is about to end: the next answer says so where the protocol can, and is the last.
+    /// The gateway is about to end: the next answer, or that to the last question of a read, says so where the protocol can,
+    /// and is the last.
     fn drain(&mut self);
 }

@@ -69,6 +69,7 @@ pub struct Spop {
     held: Held,
     /// The agreed frame size, once there was a HELLO.
     agreed: Option<usize>,
+    draining: bool,
 }
 
 impl Codec for Spop {
@@ -76,6 +77,11 @@ impl Codec for Spop {
         let mut held = std::mem::take(&mut self.held);
         let flow = held.feed(input, |data| self.consume(data, gate, output));
         self.held = held;
+        if self.draining && flow == Flow::Open && self.held.is_empty() && !output.is_empty() {
+            // All that was asked is answered; HAProxy opens another connection, to somebody else.
+            disconnect(Status::Normal, output);
+            return Flow::Close;
+        }
         flow
     }
 
@@ -88,7 +94,7 @@ impl Codec for Spop {
     }
 
     fn drain(&mut self) {
-        // HAProxy opens another connection where it needs one; the listener ends this one in its time.
+        self.draining = true;
     }
 }
 

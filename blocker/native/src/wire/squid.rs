@@ -20,7 +20,7 @@
 //!
 //! Bounds: a line of 256 KiB; of a longer one the rest is skipped, and the answer is `BH`.
 
-use memchr::memchr;
+use memchr::{memchr, memchr_iter};
 
 use super::held::Held;
 use super::http::{unescape, without_port};
@@ -64,7 +64,11 @@ impl Squid {
 
     /// Answers all whole lines; hands back what is left.
     fn consume<'a, D: Decide>(&mut self, mut input: &'a [u8], gate: &mut D, output: &mut Vec<u8>) -> (Flow, &'a [u8]) {
+        let first = memchr(b'\n', &input[self.searched..]).map_or(input.len(), |end| self.searched + end + 1);
+        let mut coming = &input[first..];
+        coming = look_ahead(coming, gate);
         loop {
+            coming = look_ahead(coming, gate);
             let Some(end) = memchr(b'\n', &input[self.searched..]).map(|found| self.searched + found) else {
                 if self.skipping.is_some() {
                     return (Flow::Open, &[]);
@@ -106,7 +110,7 @@ impl Squid {
         let answer = match address {
             b"" => return self.undecided("no-address", output),
             b"-" => Some(Answer { verdict: Verdict::Allow, list: "" }),
-            _ if memchr::memmem::find(address, b"://").is_some() => gate.url(address),
+            _ if has_scheme(address) => gate.url(address),
             _ => gate.host(without_port(address)),
         };
         let Some(answer) = answer else { return self.undecided("no-lists-yet", output) };
@@ -164,6 +168,18 @@ impl Codec for Squid {
     fn drain(&mut self) {
         // Squid ends its helpers by closing their input.
     }
+}
+
+/// Tells of the first of the lines that come; hands back those after it.
+fn look_ahead<'a>(coming: &'a [u8], gate: &mut impl Decide) -> &'a [u8] {
+    let Some(end) = memchr(b'\n', coming) else { return &[] };
+    gate.ahead(&coming[..end]);
+    &coming[end + 1..]
+}
+
+/// Whether `://` is somewhere in it. Most often it is at the first colon, for which no searcher need be built.
+fn has_scheme(address: &[u8]) -> bool {
+    memchr_iter(b':', address).any(|at| address[at..].starts_with(b"://"))
 }
 
 /// The channel's number with its space, or nothing; and the rest of the line.

@@ -116,11 +116,13 @@ fn fed<C: Codec>(mut codec: C, desk: &mut Desk, mut data: &[u8], mut size: impl 
 struct Bound {
     question: usize,
     answer: usize,
+    /// Whether the answer after which a draining codec ends does not depend on the pieces.
+    drains: bool,
 }
 
 fn promises<C: Codec>(random: &mut Random, data: &[u8], bound: &Bound, new: impl Fn() -> C) -> Seen {
     let mut desk = Desk::any(random);
-    let drained = random.below(16) == 0;
+    let drained = bound.drains && random.below(16) == 0;
     let codec = || {
         let mut codec = new();
         if drained {
@@ -143,7 +145,7 @@ fn promises<C: Codec>(random: &mut Random, data: &[u8], bound: &Bound, new: impl
 
 #[test]
 fn http_keeps_its_promises() {
-    let bound = Bound { question: b"A / HTTP/1.1\n\n".len(), answer: 150 };
+    let bound = Bound { question: b"A / HTTP/1.1\n\n".len(), answer: 150, drains: true };
     campaign(DIVISOR, |random| {
         let data = messages::stream(random, b"", messages::http);
         let seen = promises(random, &data, &bound, Http::default);
@@ -153,7 +155,7 @@ fn http_keeps_its_promises() {
 
 #[test]
 fn icap_keeps_its_promises() {
-    let bound = Bound { question: b"A B ICAP/1.0\n\n".len(), answer: 350 };
+    let bound = Bound { question: b"A B ICAP/1.0\n\n".len(), answer: 350, drains: true };
     campaign(DIVISOR, |random| {
         let data = messages::stream(random, b"", messages::icap);
         let seen = promises(random, &data, &bound, || Icap::new(100));
@@ -163,7 +165,7 @@ fn icap_keeps_its_promises() {
 
 #[test]
 fn spop_keeps_its_promises() {
-    let (bound, hello) = (Bound { question: 11, answer: 90 }, messages::hello());
+    let (bound, hello) = (Bound { question: 11, answer: 90, drains: false }, messages::hello());
     campaign(DIVISOR, |random| {
         let data = messages::stream(random, &hello, messages::spop);
         let seen = promises(random, &data, &bound, Spop::default);
@@ -178,7 +180,7 @@ fn spop_keeps_its_promises() {
 
 #[test]
 fn squid_keeps_its_promises() {
-    let bound = Bound { question: 1, answer: 60 };
+    let bound = Bound { question: 1, answer: 60, drains: true };
     let styles = [
         Style::Matches(Verdict::Block),
         Style::Matches(Verdict::Inspect),

@@ -1,0 +1,90 @@
+"""`blocker bgp-feed`: run by ExaBGP; and `blocker routes`: what is announced, and why."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.table import Table
+
+from blocker import log
+from blocker.cli.context import Json, of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from blocker.cli.context import Context
+
+Socket = Annotated[
+    Path | None, typer.Option("--socket", help="The node's socket. Default: routes.unix, or routes.sock in data_dir.")
+]
+
+
+def _socket(run: Context, given: Path | None) -> Path:
+    return given or run.settings.routes.unix or run.settings.data_dir / "routes.sock"
+
+
+def bgp_feed(context: typer.Context, socket: Socket = None) -> None:
+    """Bring the node's routes to the ExaBGP that runs this; see deploy/exabgp."""
+    from blocker.feeds.bgp_process import BgpFeed
+
+    run = of(context)
+    log.configure(run.settings.log_level, run.settings.log_format)
+    path = _socket(run, socket)
+
+    async def whole() -> None:
+        await BgpFeed(path).run()
+
+    asyncio.run(whole())
+
+
+def routes(
+    context: typer.Context,
+    socket: Socket = None,
+    hosts: Annotated[bool, typer.Option("--hosts", help="Show the names of listed hosts too.")] = False,
+    json: Json = False,
+) -> None:
+    """Each address of the listed hosts, and why it is or is not announced; asks the running node."""
+    from blocker.feeds.route_socket import ask_report
+
+    run = of(context)
+    found = run.run(ask_report(_socket(run, socket)))
+    if not hosts:
+        for entry in (*found["addresses"], *found["hosts"]):
+            del entry["host"]
+    if json:
+        run.echo_json(found)
+    else:
+        _show(run, found)
+
+
+def _show(run: Context, found: Mapping[str, Any]) -> None:
+    feeds = ", ".join(f"{feed['told']} told, {feed['errors']} refused" for feed in found["feeds"]) or "none connected"
+    state = "settled" if found["settled"] else "not settled yet"
+    run.console.print(f"{found['routes']} routes, {state}; feeds: {feeds}")
+    if not found["popular_known"]:
+        run.console.print("nothing new is announced: the addresses of popular names are not known yet")
+    for server, results in found["resolvers"].items():
+        counts = ", ".join(f"{count} {result}" for result, count in sorted(results.items()))
+        run.console.print(f"resolver {server}: {counts or 'not asked yet'}")
+    for rows, columns in (
+        (found["addresses"], ("address", "state", "reason", "since", "until", "listed_hosts", "host")),
+        (found["hosts"], ("why", "since", "addresses", "host")),
+    ):
+        if rows:
+            shown = [name for name in columns if name in rows[0]]
+            table = Table(*shown, box=None, pad_edge=False)
+            for row in rows:
+                table.add_row(*(_cell(name, row[name]) for name in shown))
+            run.console.print(table)
+
+
+def _cell(name: str, value: Any) -> str:  # noqa: ANN401 - JSON
+    if value is None:
+        return ""
+    if name in ("since", "until"):
+        return datetime.fromtimestamp(value, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+    return str(value)

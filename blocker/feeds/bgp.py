@@ -1,0 +1,234 @@
+"""What ExaBGP is told, through its process API (ExaBGP 4.2): text commands out, one acknowledgement in for each.
+
+Sans-IO: `Speaker` knows what is wanted and what was told, and says which lines to write next. A route is
+
+    announce route 192.0.2.7/32 next-hop self community [65001:451 65535:65281]
+
+with a community of the operator's and NO_EXPORT (RFC 1997), never BLACKHOLE (RFC 7999), which would discard what is to
+be looked at; or a flow rule (RFC 8955) that redirects some ports of the address to another VRF.
+
+ExaBGP answers `done` or `error`, in order. At most `WINDOW` commands await theirs, so that neither side's pipe fills.
+What ExaBGP refused is tried again with the next full set of routes. When ExaBGP started this process anew it may still
+have routes from the one before: so it is asked for what it has first, and those with our communities are taken over.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections import deque
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Self
+
+from blocker.route_section import NO_EXPORT
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from blocker.feeds.addresses import Address
+    from blocker.route_section import RouteSettings
+
+# Commands on their way: some 10 KiB, where a pipe takes 64 KiB.
+WINDOW = 64
+INVENTORY = "show adj-rib out extensive"
+_UNICAST = re.compile(r" ipv[46] unicast (\S+)/(?:32|128) next-hop ")
+_FLOW = re.compile(r" ipv[46] flow flow destination-ipv[46] ([^/\s]+)/(?:32|128)(?:/0)? (.*?) community \[")
+_COMMUNITIES = re.compile(r" community (?:\[ ([^]]*) \]|(\S+))")
+_NAMES = {"no-export": NO_EXPORT}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Form:
+    """How routes are written; the fields are those of `RouteSettings`."""
+
+    form: str
+    communities: tuple[str, ...]
+    next_hop: str
+    next_hop6: str
+    flow_redirect: str
+    flow_ports: tuple[int, ...]
+    flow_protocols: tuple[str, ...]
+
+    @classmethod
+    def of(cls, settings: RouteSettings) -> Self:
+        """As configured, with NO_EXPORT."""
+        fields = {name: getattr(settings, name) for name in cls.__slots__}
+        return cls.load({**fields, "communities": (*settings.communities, NO_EXPORT)})
+
+    @classmethod
+    def load(cls, fields: Mapping[str, Any]) -> Self:
+        """Read what `asdict` wrote and JSON carried."""
+        values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
+        return cls(**values)
+
+    def announce(self, address: Address) -> str:
+        """The command that announces an address."""
+        communities = f"community [{' '.join(self.communities)}]"
+        if self.form == "flow":
+            then = f"redirect {self.flow_redirect}; {communities};"
+            return f"announce flow route {{ match {{ {self._match(address)} }} then {{ {then} }} }}"
+        return f"announce route {self._route(address)} {communities}"
+
+    def withdraw(self, address: Address) -> str:
+        """The command that takes it back."""
+        if self.form == "flow":
+            then = f"redirect {self.flow_redirect};"
+            return f"withdraw flow route {{ match {{ {self._match(address)} }} then {{ {then} }} }}"
+        return f"withdraw route {self._route(address)}"
+
+    def same_destination(self, other: Form) -> bool:
+        """Whether a route in this form replaces one in the other, so that nothing is to be withdrawn."""
+        if self.form == "flow":
+            mine, theirs = (self.flow_ports, self.flow_protocols), (other.flow_ports, other.flow_protocols)
+            return other.form == "flow" and mine == theirs
+        return other.form == self.form
+
+    def adopted(self, line: str) -> Address | None:
+        """The address of a line of ExaBGP's inventory, if it is a route that this form would have made."""
+        found = (_FLOW if self.form == "flow" else _UNICAST).search(line)
+        carried = _COMMUNITIES.search(line)
+        if found is None or carried is None:
+            return None
+        communities = {_NAMES.get(one, one) for one in (carried[1] or carried[2]).split()}
+        if not communities.issuperset(self.communities):
+            return None
+        try:
+            address = ipaddress.ip_address(found[1])
+        except ValueError:
+            return None
+        return address if self.form == "route" or found[2] == self._rest(address).replace(";", "") else None
+
+    def _route(self, address: Address) -> str:
+        hop = self.next_hop if address.version == 4 else self.next_hop6
+        return f"{address}/{address.max_prefixlen} next-hop {hop}"
+
+    def _match(self, address: Address) -> str:
+        return f"destination {address}/{address.max_prefixlen}; {self._rest(address)};"
+
+    def _rest(self, address: Address) -> str:
+        protocol = "protocol" if address.version == 4 else "next-header"
+        protocols = _operators(self.flow_protocols)
+        return f"{protocol} {protocols}; destination-port {_operators(self.flow_ports)}"
+
+
+def _operators(values: Iterable[object]) -> str:
+    each = [f"={value}" for value in values]
+    return f"[ {' '.join(each)} ]" if len(each) > 1 else each[0]
+
+
+class Speaker:
+    """Brings ExaBGP from what it was told to what is wanted.
+
+    Attributes:
+        told: What ExaBGP was told and has not refused, and in which form.
+        errors: How often it has refused.
+    """
+
+    def __init__(self) -> None:
+        self.told: dict[Address, Form] = {}
+        self.errors = 0
+        self._form: Form | None = None
+        self._wanted: set[Address] = set()
+        self._refused: set[Address] = set()
+        self._todo: deque[Address] = deque()
+        self._queued: set[Address] = set()
+        self._awaited: deque[tuple[Address, bool] | None] = deque()  # None: the inventory
+        self._inventory: list[str] | None = None
+        self._asked = False
+        self._settled = False
+
+    @property
+    def idle(self) -> bool:
+        """Whether ExaBGP was told everything and has said so."""
+        return not self._todo and not self._awaited
+
+    def want(self, form: Form, addresses: Iterable[Address], *, settled: bool) -> None:
+        """All that is wanted, in which form.
+
+        Args:
+            form: How it is written.
+            addresses: What is to be announced.
+            settled: Whether that is all; if not, nothing is withdrawn that is not in it.
+        """
+        self._form, self._settled = form, settled
+        wanted = set(addresses)
+        self._wanted = wanted if settled else wanted | self._wanted | self.told.keys()
+        self._refused.clear()
+        self._check(self._wanted | self.told.keys())
+
+    def change(self, announce: Iterable[Address], withdraw: Iterable[Address]) -> None:
+        """What is wanted from now on, and what no more."""
+        gone, new = set(withdraw), set(announce)
+        self._wanted = (self._wanted - gone) | new
+        self._refused -= gone
+        self._check(gone | new)
+
+    def lines(self) -> list[str]:
+        """The commands to write now."""
+        if self._form is None:
+            return []
+        if not self._asked:
+            self._asked, self._inventory = True, []
+            self._awaited.append(None)
+            return [INVENTORY]
+        if self._inventory is not None:
+            return []
+        found: list[str] = []
+        while self._todo and len(self._awaited) < WINDOW:
+            address = self._todo.popleft()
+            self._queued.discard(address)
+            found += self._commands(address, self._form)
+        return found
+
+    def read(self, line: str) -> None:
+        """A line that ExaBGP wrote; others than answers to commands mean nothing here."""
+        if line not in ("done", "error"):
+            if self._inventory is not None:
+                self._inventory.append(line)
+            return
+        if not self._awaited:
+            return
+        command = self._awaited.popleft()
+        if command is None:
+            self._take_over()
+        elif line == "error":
+            self.errors += 1
+            address, announced = command
+            self._refused.add(address)
+            if announced:
+                self.told.pop(address, None)
+
+    def silent(self) -> None:
+        """ExaBGP acknowledges nothing, or too late: go on without, as if it had taken everything."""
+        if self._inventory is not None:
+            self._take_over()
+        self._awaited.clear()
+
+    def _take_over(self) -> None:
+        lines, self._inventory = self._inventory or (), None
+        if self._form is not None:
+            found = {address for line in lines if (address := self._form.adopted(line)) is not None}
+            self.told.update(dict.fromkeys(found, self._form))
+            if not self._settled:
+                self._wanted |= found
+            self._todo.clear()
+            self._queued.clear()
+            self._check(self._wanted | self.told.keys())
+
+    def _check(self, addresses: Iterable[Address]) -> None:
+        for address in sorted(addresses, key=lambda one: (one in self._wanted, one.version, int(one))):
+            agrees = self.told.get(address) == (self._form if address in self._wanted else None)
+            if not agrees and address not in self._queued and address not in self._refused:
+                self._todo.append(address)
+                self._queued.add(address)
+
+    def _commands(self, address: Address, form: Form) -> Iterable[str]:
+        before, wanted = self.told.get(address), address in self._wanted
+        if before is not None and (not wanted or not form.same_destination(before)):
+            del self.told[address]
+            self._awaited.append((address, False))
+            yield before.withdraw(address)
+        if wanted and before != form:
+            self.told[address] = form
+            self._awaited.append((address, True))
+            yield form.announce(address)

@@ -1,0 +1,338 @@
+"""The node's side of the route feed: lists → hosts → addresses → routes → the socket that `blocker bgp-feed` reads.
+
+Everything is kept in `routes.RouteTable`; here are its clock, its lookups, its file and its socket. What fails changes
+nothing: lists that cannot be read leave their hosts as they were, resolvers that do not answer leave the addresses,
+and a node that ends without order leaves the routes where they are.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import structlog
+
+from blocker.errors import BlockerError, StoreUnavailable
+from blocker.feeds import route_report, route_state
+from blocker.feeds.bgp import Form
+from blocker.feeds.resolve import Lookups, Pace, Resolvers
+from blocker.feeds.route_hosts import hosts_of, literal, name_id, routed_lists, with_www
+from blocker.feeds.route_metrics import RouteCounts
+from blocker.feeds.route_socket import RouteSocket
+from blocker.feeds.routes import Limits, Reason, RouteTable
+from blocker.ingest.cleartext import read_rules, sealer
+from blocker.ingest.never_block import read_popular
+from blocker.log import describe
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
+    from pathlib import Path
+
+    from blocker.feeds.addresses import Network
+    from blocker.feeds.resolve import Answer
+    from blocker.feeds.routes import Changes, NameId
+    from blocker.matcher import Matcher, Policy
+    from blocker.route_section import RouteSettings
+    from blocker.sections import GuardSettings
+    from blocker.store.redis import Store
+    from blocker.store.sealing import Keyring
+
+log = structlog.get_logger(__name__)
+
+STATE_FILE = "routes.state"
+SOCKET = "routes.sock"
+# Seconds between two looks at what is due. Changes are told at most so late; a minute has sixty of them.
+TICK_SECONDS = 1.0
+# Names looked at between two turns of the event loop: a millisecond.
+REVIEW_SLICE = 10
+# Seconds between two writings of the state: what a kill forgets, of sightings and not of routes that are announced.
+SAVE_SECONDS = 10.0
+# Seconds until lists that could not be read are tried again.
+RETRY_SECONDS = 5.0
+# Popular names change servers all day and are asked for no oftener than this.
+POPULAR_TTL_SECONDS = 300.0
+# Share of the popular names whose addresses must be known before anything is announced: some names are always broken.
+POPULAR_SHARE = 0.9
+
+
+class RouteFeed:
+    """One node's routes. Make it, `start` it, let `run` run; `stop` ends it.
+
+    Args:
+        settings: Of the routes.
+        guards: For popular domains and own networks.
+        data_dir: Where the state is, and the socket unless the settings say otherwise.
+        keyring: The deployment's keys.
+        policy: Whose lists; None for the default.
+        open_store: The store, or StoreUnavailable.
+
+    Raises:
+        KeyMaterialError: This node has no seal key.
+    """
+
+    def __init__(
+        self,
+        settings: RouteSettings,
+        guards: GuardSettings,
+        data_dir: Path,
+        keyring: Keyring,
+        policy: Policy | None,
+        open_store: Callable[[], Awaitable[Store]],
+    ) -> None:
+        self._settings, self._guards, self._policy = settings, guards, policy
+        self._key = keyring.lookup
+        self._sealer = sealer(keyring)
+        self._open_store = open_store
+        self._state = data_dir / STATE_FILE
+        self.table = RouteTable(limits_of(settings), self._own(), settings.trial_networks)
+        self.socket = RouteSocket(settings.unix or data_dir / SOCKET, settings.group, self._everything, self._report)
+        self.counts = RouteCounts(self)
+        self.resolvers: Resolvers | None = None
+        self.names: dict[NameId, str] = {}
+        self.popular: frozenset[str] = frozenset()
+        self.settled = False
+        self._listed_once = False
+        self._popular_changed = True  # nothing was read yet
+        self._popular_names: Collection[NameId] | None = None
+        self._hosts: dict[str, tuple[int, bool, frozenset[str]]] = {}
+        self._matcher: Matcher | None = None
+        self._swapped = asyncio.Event()
+        self._stopping = asyncio.Event()
+        self._lookups: Lookups[NameId] | None = None
+        self._popular_lookups: Lookups[NameId] | None = None
+
+    @property
+    def settings(self) -> RouteSettings:
+        """As in use."""
+        return self._settings
+
+    def start(self) -> None:
+        """Bind the socket.
+
+        Raises:
+            ServeError: The socket cannot be had.
+        """
+        self.socket.start()
+
+    async def run(self) -> None:
+        """Run until `stop`."""
+        settings = self._settings
+        await self._restore()
+        self.resolvers = Resolvers(
+            settings.resolvers, quorum=settings.quorum, seconds=settings.lookup_seconds, tries=settings.lookup_tries,
+            give_up_seconds=max(settings.hold_down_seconds, settings.max_ttl_seconds),
+        )  # fmt: skip
+        self._lookups = Lookups(self.resolvers, pace_of(settings), self._heard)
+        self._popular_lookups = Lookups(self.resolvers, pace_of(settings, popular=True), self._heard_popular)
+        self._swapped.set()
+        try:
+            work = (self._lookups.run(), self._popular_lookups.run(), self._follow(), self._tick(), self._save())
+            tasks = [asyncio.create_task(one) for one in work]
+            stopping = asyncio.create_task(self._stopping.wait())
+            done, _ = await asyncio.wait((*tasks, stopping), return_when=asyncio.FIRST_COMPLETED)
+            for task in (*tasks, stopping):
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            for task in done:
+                if not task.cancelled() and (error := task.exception()) is not None:
+                    raise error
+        finally:
+            await self.resolvers.close()
+            await self._write_state()
+
+    async def _restore(self) -> None:
+        try:
+            state = await asyncio.to_thread(route_state.load, self._state, self._sealer)
+        except (BlockerError, OSError) as error:
+            log.error("routes begin anew", **describe(error))  # noqa: TRY400 - no values
+            return
+        if state is not None:
+            self.table.restore(*state)
+            log.info("routes restored", routes=len(self.table.announced))
+            self.socket.tell_everything()
+
+    async def stop(self) -> None:
+        """Keep or withdraw the routes, as configured, and let the feeds go; may be called twice."""
+        if not self._stopping.is_set() and self._settings.when_stopped == "withdraw":
+            self._tell(self.table.everything_left(time.time()))
+        self._stopping.set()
+
+    def close(self) -> None:
+        """Let the feeds go."""
+        self.socket.stop()
+
+    def configure(self, settings: RouteSettings, guards: GuardSettings, policy: Policy | None) -> None:
+        """Take over another configuration; resolvers, socket and `enabled` are those of the start."""
+        self._settings, self._guards, self._policy = settings, guards, policy
+        self.table.configure(limits_of(settings), self._own(), settings.trial_networks)
+        if self._lookups is not None and self._popular_lookups is not None:
+            self._lookups.pace = pace_of(settings)
+            self._popular_lookups.pace = pace_of(settings, popular=True)
+        self._popular_changed = True
+        self._swapped.set()
+        self.socket.tell_everything()
+
+    def swapped(self, matcher: Matcher) -> None:
+        """There are other lists; a callback of the follower."""
+        self._matcher = matcher
+        self._swapped.set()
+
+    def _own(self) -> list[Network]:
+        return list(self._guards.own_networks)
+
+    async def _read_popular(self) -> None:
+        path, top = self._guards.popular_domains, self._settings.popular_top
+        if path is None or not top:
+            names: Iterable[str] = ()
+        else:
+            try:
+                names = await asyncio.to_thread(read_popular, path, top)
+            except BlockerError as error:
+                log.error("popular domains stay as they were", **describe(error))  # noqa: TRY400 - no values
+                return
+        self.popular = frozenset(names) - set(self._settings.popular_exempt)
+        ids = {name_id(self._key, name): name for name in with_www(self.popular)}
+        self.table.popular_names(ids)
+        self._popular_names = ids.keys()
+        if self._popular_lookups is not None:
+            self._popular_lookups.want(ids)
+        self._know_popular()
+
+    def _know_popular(self) -> None:
+        """Open the gate once; it stays open, since what is known of popular names only grows."""
+        wanted = self._popular_names
+        if wanted is None or self.table.popular_known:
+            return
+        known = sum(name in self.table.popular for name in wanted)
+        if known >= POPULAR_SHARE * len(wanted):
+            self.table.popular_known = True
+            log.info("addresses of popular names are known")
+
+    async def _follow(self) -> None:
+        while True:
+            await self._swapped.wait()
+            self._swapped.clear()
+            if self._popular_changed:
+                self._popular_changed = False
+                await self._read_popular()
+            if self._matcher is None:
+                continue
+            try:
+                await self._read_lists(routed_lists(self._matcher.table, self._policy))
+            except BlockerError as error:
+                level = log.warning if isinstance(error, StoreUnavailable) else log.error
+                level("hosts of lists stay as they were", **describe(error))
+                self._swapped.set()
+                await asyncio.sleep(RETRY_SECONDS)
+
+    async def _read_lists(self, wanted: Mapping[str, int]) -> None:
+        """Read what changed, then take over all of it; raises what reading does, and then nothing was taken over."""
+        whole = self._settings.whole_hosts
+        hosts = {}
+        for name, serial in wanted.items():
+            kept = self._hosts.get(name)
+            if kept is not None and kept[:2] == (serial, whole):
+                hosts[name] = kept
+                continue
+            store = await self._open_store()
+            manifest = await store.manifest(name, serial)
+            rules = await read_rules(store, self._sealer, manifest)
+            found = await asyncio.to_thread(hosts_of, rules, www_alias=manifest.www_alias, whole_hosts=whole)
+            hosts[name] = (serial, whole, found)
+        if self._listed_once and hosts == self._hosts:
+            return
+        self._hosts, self._listed_once = hosts, True
+        await self._list(frozenset().union(*(found for *_, found in hosts.values())))
+
+    async def _list(self, names: frozenset[str]) -> None:
+        self.names = await asyncio.to_thread(lambda: {name_id(self._key, name): name for name in names})
+        now = time.time()
+        self.table.listed(self.names, now)
+        asked = {}
+        for key, name in self.names.items():
+            if (address := literal(name)) is None:
+                asked[key] = name
+            else:
+                self.table.answered(key, [address], now, complete=True)
+        if self._lookups is not None:
+            self._lookups.want(asked)
+        self.settled = False
+
+    def _heard(self, key: NameId, answer: Answer | None) -> None:
+        if answer is not None:
+            self.table.answered(key, answer.addresses, time.time(), complete=answer.complete)
+
+    def _heard_popular(self, key: NameId, answer: Answer | None) -> None:
+        if answer is not None:
+            self.table.popular_answered(key, answer.addresses, time.time(), complete=answer.complete)
+
+    async def _tick(self) -> None:
+        while not self._stopping.is_set():
+            self._know_popular()
+            more = True
+            while more:
+                more = self.table.review(time.time(), REVIEW_SLICE)
+                await asyncio.sleep(0)
+            self._tell(self.table.step(time.time()))
+            if not self.settled and self._is_settled():
+                self.settled = True
+                log.info("routes settled", routes=len(self.table.announced))
+                self.socket.tell_everything()
+            await asyncio.sleep(TICK_SECONDS)
+
+    def _is_settled(self) -> bool:
+        """Whether all is announced that can be: lists read, names tried, and no change held back by the minute."""
+        tried = self._lookups is not None and self._lookups.untried == 0
+        if not (self._listed_once and tried and self.table.popular_known):
+            return False
+        return self.table.waiting()[Reason.RATE] == 0
+
+    def _tell(self, changes: Changes) -> None:
+        if changes:
+            self.counts.changed(changes)
+            self.socket.tell(
+                {"announce": [str(one) for one in changes.announce], "withdraw": [str(one) for one in changes.withdraw]}
+            )
+
+    def _everything(self) -> Mapping[str, Any]:
+        form = asdict(Form.of(self._settings))
+        return {"form": form, "routes": [str(one) for one in self.table.announced], "settled": self.settled}
+
+    async def _report(self) -> Mapping[str, Any]:
+        return await route_report.report(self, time.time())
+
+    async def _save(self) -> None:
+        while True:
+            await asyncio.sleep(SAVE_SECONDS)
+            await self._write_state()
+
+    async def _write_state(self) -> None:
+        try:
+            await route_state.save(self._state, self._sealer, self.table)
+        except OSError as error:
+            log.error("the state of routes was not written", **describe(error))  # noqa: TRY400 - no values
+
+
+def limits_of(settings: RouteSettings) -> Limits:
+    """The limits as configured."""
+    return Limits(
+        per_host=settings.max_per_host,
+        total=settings.max_routes,
+        changes_per_minute=settings.changes_per_minute,
+        hold_down=settings.hold_down_seconds,
+        slot_seconds=settings.slot_seconds,
+        withdraw_seconds=settings.withdraw_seconds,
+    )
+
+
+def pace_of(settings: RouteSettings, *, popular: bool = False) -> Pace:
+    """The pace of lookups as configured."""
+    least = max(settings.min_ttl_seconds, POPULAR_TTL_SECONDS) if popular else settings.min_ttl_seconds
+    return Pace(
+        least=least,
+        most=max(least, settings.max_ttl_seconds),
+        per_second=settings.lookups_per_second,
+        at_once=settings.lookups_at_once,
+    )

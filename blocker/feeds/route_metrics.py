@@ -1,0 +1,106 @@
+"""The route feed's metrics. Labels are closed: reasons, families and kinds of this program, resolvers as set.
+
+| metric                          | labels           | is                                                        |
+|---------------------------------|------------------|-----------------------------------------------------------|
+| `blocker_routes`                | family           | routes that are announced                                 |
+| `blocker_routes_refused`        | reason           | addresses of listed hosts without a route                 |
+| `blocker_route_changes_total`   | change           | routes announced and withdrawn                            |
+| `blocker_route_hosts`           |                  | hosts whose addresses are looked up                       |
+| `blocker_route_hosts_dead`      |                  | those that are nowhere, for dead_after_seconds or longer  |
+| `blocker_route_lookups_total`   | resolver, result | answers of each resolver: answered, absent, failed        |
+| `blocker_route_popular_known`   |                  | 1 if it is known where popular names are, else 0          |
+| `blocker_route_feeds`           |                  | `blocker bgp-feed` processes that are connected           |
+| `blocker_route_feed_routes`     |                  | the fewest routes that any of them says ExaBGP has        |
+| `blocker_route_feed_errors`     |                  | commands that ExaBGP refused, of the feeds that are there |
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from typing import TYPE_CHECKING, get_args
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from blocker.feeds.resolve import Result
+from blocker.feeds.routes import Reason
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from blocker.feeds.route_report import Feed
+    from blocker.feeds.routes import Changes
+
+
+class RouteCounts(Collector):
+    """What is scraped of a feed.
+
+    Cost: milliseconds for tens of thousands of hosts.
+    """
+
+    def __init__(self, feed: Feed) -> None:
+        self._feed = feed
+        self._changes: Counter[str] = Counter({"announce": 0, "withdraw": 0})
+
+    def changed(self, changes: Changes) -> None:
+        """Count changes."""
+        self._changes["announce"] += len(changes.announce)
+        self._changes["withdraw"] += len(changes.withdraw)
+
+    def collect(self) -> Iterator[Metric]:
+        """See `Collector`."""
+        yield from self._routes()
+        yield from self._hosts()
+        yield from self._feeds()
+
+    def _routes(self) -> Iterator[Metric]:
+        table = self._feed.table
+        routes = GaugeMetricFamily("blocker_routes", "Routes that are announced.", labels=["family"])
+        versions: Counter[int] = Counter(address.version for address in table.announced)
+        for family, version in (("ipv4", 4), ("ipv6", 6)):
+            routes.add_metric([family], versions[version])
+        yield routes
+        refused = GaugeMetricFamily(
+            "blocker_routes_refused", "Addresses of listed hosts without a route.", labels=["reason"]
+        )
+        waiting = table.waiting()
+        for reason in Reason:
+            refused.add_metric([reason], table.refused[reason] + waiting[reason])
+        yield refused
+        changes = CounterMetricFamily("blocker_route_changes", "Routes announced and withdrawn.", labels=["change"])
+        for change, count in self._changes.items():
+            changes.add_metric([change], count)
+        yield changes
+        yield GaugeMetricFamily(
+            "blocker_route_popular_known", "Whether it is known where popular names are: 1 or 0.",
+            value=float(table.popular_known),
+        )  # fmt: skip
+
+    def _hosts(self) -> Iterator[Metric]:
+        names, patience = self._feed.table.names, self._feed.settings.dead_after_seconds
+        now = time.time()
+        dead = sum(seen.absent is not None and now - seen.absent >= patience for seen in names.values())
+        yield GaugeMetricFamily("blocker_route_hosts", "Hosts whose addresses are looked up.", value=len(names))
+        yield GaugeMetricFamily(
+            "blocker_route_hosts_dead", "Hosts that are nowhere, and have been for long.", value=dead
+        )
+        lookups = CounterMetricFamily(
+            "blocker_route_lookups", "Answers of each resolver.", labels=["resolver", "result"]
+        )
+        for resolver, results in (self._feed.resolvers.results if self._feed.resolvers else {}).items():
+            for result in get_args(Result):
+                lookups.add_metric([resolver, result], results[result])
+        yield lookups
+
+    def _feeds(self) -> Iterator[Metric]:
+        feeds = self._feed.socket.feeds
+        yield GaugeMetricFamily("blocker_route_feeds", "Connected bgp-feed processes.", value=len(feeds))
+        yield GaugeMetricFamily(
+            "blocker_route_feed_routes", "Fewest routes that any feed says ExaBGP has.",
+            value=min((feed.told for feed in feeds), default=0),
+        )  # fmt: skip
+        yield GaugeMetricFamily(
+            "blocker_route_feed_errors", "Commands that ExaBGP refused, of the feeds that are there.",
+            value=sum(feed.errors for feed in feeds),
+        )  # fmt: skip

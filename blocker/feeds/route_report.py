@@ -1,0 +1,128 @@
+"""The report of a route feed: each address and why it is or is not announced, and what a person should look at.
+
+Hosts to look at, by `why`:
+
+- `dead`: in no resolver's answer for `dead_after_seconds`; the entry of the list may be out of date
+- `many`: more addresses than one host may have routes; routes do not hold it, a rule for resolvers does
+- `moved-address`, `moved-network`: now at an address of a popular host, or in the network around one (/24, /48), and
+  was elsewhere: its owner may want somebody else to be stopped, or it has gone behind a content network
+- `popular`: a popular host itself. Its traffic is not taken; pages there need a filter that bears it
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, Protocol
+
+from blocker.feeds.addresses import neighbourhood
+from blocker.feeds.routes import Reason
+from blocker.ingest.never_block import parents
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator, Mapping, Sequence
+
+    from blocker.feeds.addresses import Network
+    from blocker.feeds.resolve import Resolvers
+    from blocker.feeds.route_socket import RouteSocket
+    from blocker.feeds.routes import NameId, RouteTable
+    from blocker.feeds.sightings import Seen
+    from blocker.route_section import RouteSettings
+
+# Names looked at between two turns of the event loop: well under a millisecond.
+_SLICE = 32
+
+
+class Feed(Protocol):
+    """What the report needs of a feed."""
+
+    table: RouteTable
+    names: dict[NameId, str]
+    popular: frozenset[str]
+    settled: bool
+    socket: RouteSocket
+    resolvers: Resolvers | None
+
+    @property
+    def settings(self) -> RouteSettings:
+        """As in use."""
+
+
+async def report(feed: Feed, now: float) -> Mapping[str, Any]:
+    """Everything that `blocker routes` shows, as JSON values; times in Unix seconds.
+
+    `addresses` has one entry for each address of each listed host: `state` is `announced`, `held` (announced although
+    the host has moved), `waiting` or `refused`; `until` is when a hold-down ends.
+    """
+    table = feed.table
+    addresses: list[dict[str, Any]] = []
+    hosts: list[dict[str, Any]] = []
+    around = {neighbourhood(address) for seen in table.popular.values() for address in seen.at}
+    for count, (key, seen) in enumerate(table.names.items()):
+        if count % _SLICE == 0:
+            await asyncio.sleep(0)
+        shown = feed.names.get(key, key)
+        addresses += ({"host": shown, **entry} for entry in _addresses(table, key, seen, feed.settings))
+        hosts += ({"host": shown, **look} for look in _looks(feed, key, seen, around, now))
+    return {
+        "settled": feed.settled,
+        "popular_known": table.popular_known,
+        "routes": len(table.announced),
+        "addresses": addresses,
+        "hosts": hosts,
+        "feeds": [{"told": peer.told, "errors": peer.errors} for peer in feed.socket.feeds],
+        "resolvers": {} if feed.resolvers is None else {k: dict(v) for k, v in feed.resolvers.results.items()},
+    }
+
+
+def _addresses(table: RouteTable, key: NameId, seen: Seen, settings: RouteSettings) -> Iterator[dict[str, Any]]:
+    for address, sighting in seen.at.items():
+        reason = table.reason(address, key)
+        if reason is None:
+            state = "announced" if sighting.gone is None else "held"
+        else:
+            waits = reason in (Reason.RATE, Reason.POPULAR_UNKNOWN, Reason.TOTAL_LIMIT)
+            state = "waiting" if waits else "refused"
+        yield {
+            "address": str(address),
+            "state": state,
+            "reason": reason,
+            "since": table.announced.get(address) if reason is None else sighting.first,
+            "until": None if sighting.gone is None else sighting.gone + settings.hold_down_seconds,
+            "listed_hosts": len(table.claimed_by(address)),
+        }
+
+
+def _looks(feed: Feed, key: NameId, seen: Seen, around: Collection[Network], now: float) -> Iterator[dict[str, Any]]:
+    settings = feed.settings
+    name = feed.names.get(key)
+    if name is not None and is_popular(name, feed.popular):
+        yield {"why": "popular", "since": None, "addresses": seen.most}
+    elif (moved := _moved(feed.table, seen, around)) is not None:
+        yield {"why": moved[0], "since": moved[1], "addresses": seen.most}
+    if seen.absent is not None and now - seen.absent >= settings.dead_after_seconds:
+        yield {"why": "dead", "since": seen.absent, "addresses": 0}
+    if seen.most > settings.max_per_host:
+        yield {"why": "many", "since": None, "addresses": seen.most}
+
+
+def _moved(table: RouteTable, seen: Seen, around: Collection[Network]) -> tuple[str, float] | None:
+    """Whether a host is where popular ones are and was elsewhere; how near, and since when."""
+    near: dict[str, Sequence[float]] = {"moved-address": [], "moved-network": []}
+    elsewhere = []
+    for address, sighting in seen.at.items():
+        if table.refusal(address) is Reason.POPULAR:
+            near["moved-address"] = [*near["moved-address"], sighting.first]
+        elif neighbourhood(address) in around:
+            near["moved-network"] = [*near["moved-network"], sighting.first]
+        else:
+            elsewhere.append(sighting.first)
+    for why, since in near.items():
+        later = [first for first in since if elsewhere and first > min(elsewhere)]
+        if later:
+            return why, min(later)
+    return None
+
+
+def is_popular(name: str, popular: Collection[str]) -> bool:
+    """Whether a host is a popular domain, or one under it."""
+    return name in popular or any(above in popular for above in parents(name))

@@ -1,0 +1,373 @@
+"""Which addresses are announced, and why the others are not. Pure: no sockets, no names, and the clock is a parameter.
+
+In go the names that are listed (as keyed ids), where they and popular names were seen, and the operator's networks; out
+come routes to announce and to withdraw. An address gets a route if a listed name is at it, or was until a hold-down
+ago, and nothing below speaks against it:
+
+| reason | against it |
+|---|---|
+| `special` | IANA set it apart; nobody's site is there |
+| `own` | it is in one of the operator's networks |
+| `popular` | a popular name is, or was a hold-down ago, at it too: all of that name's traffic would be taken along |
+| `host-limit` | its name has more addresses than one name may have routes |
+| `total-limit` | there are as many routes as there may be |
+| `popular-unknown` | where the popular names are is not known yet |
+| `rate` | too many changes in the last minute; its turn comes |
+
+**More addresses than the limit.** Of a name with hundreds of addresses the first that were seen are routed, and stay
+so. To route none would let whoever adds addresses switch the filter off; to route all would let him break the feed. An
+address that the name has left gives its place to one that it has, but not within `slot_seconds` of going: so a name
+that changes with every query moves at most `per_host` routes in that time. Such a name is reported, since routes will
+not hold it; names are what stops it.
+
+**Many listed names at one address** speak for the route and not against it: to refuse it would let whoever puts enough
+of them there go free. Hosting that harmless sites share shows by its popular ones.
+
+**Hold-down and withdrawal.** What leaves by DNS stays for `hold_down`; what leaves by the list goes at once. The latter
+counts in the changes of a minute, but no withdrawal waits longer than `withdraw_seconds`.
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+from collections import Counter, deque
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from blocker.feeds.addresses import inside, is_special
+from blocker.feeds.sightings import Seen
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from blocker.feeds.addresses import Address, Network
+
+#: Names as keyed digests, in hex.
+NameId = str
+
+# Addresses remembered of a name, by the routes that it may have: room for those that wait for a place.
+_KEPT = 4
+# Addresses remembered of a popular name: content networks answer with some of many, changing all day.
+_KEPT_POPULAR = 1024
+_MINUTE = 60.0
+# Entries of the queue beyond those that count before it is made anew.
+_STALE = 4096
+
+
+class Reason(StrEnum):
+    """Why an address has no route; see the module."""
+
+    SPECIAL = "special"
+    OWN = "own"
+    POPULAR = "popular"
+    HOST_LIMIT = "host-limit"
+    TOTAL_LIMIT = "total-limit"
+    POPULAR_UNKNOWN = "popular-unknown"
+    RATE = "rate"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What bounds the routes; `blocker/route_section.py` describes each. Times in seconds."""
+
+    per_host: int = 16
+    total: int = 10_000
+    changes_per_minute: int = 600
+    hold_down: float = 86_400.0
+    slot_seconds: float = 600.0
+    withdraw_seconds: float = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """What to do now, in this order."""
+
+    withdraw: tuple[Address, ...] = ()
+    announce: tuple[Address, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.withdraw or self.announce)
+
+
+@dataclass(slots=True)
+class _Name:
+    seen: Seen
+    chosen: dict[Address, int] = field(default_factory=dict)  # place among the name's routes
+    refused: dict[Address, Reason] = field(default_factory=dict)
+    due: float = math.inf  # when it is looked at again though nothing was heard of it
+
+
+class RouteTable:
+    """The routes of one feed.
+
+    Args:
+        limits: What bounds them.
+        own: The operator's networks.
+        trial: Networks that IANA set apart and that may be routed nonetheless.
+    """
+
+    def __init__(self, limits: Limits, own: Iterable[Network] = (), trial: Iterable[Network] = ()) -> None:
+        self.popular_known = False  # whether anything new may be announced
+        self.announced: dict[Address, float] = {}  # address → since when
+        self.popular: dict[NameId, Seen] = {}
+        self.refused: Counter[Reason] = Counter()  # by reason: addresses of names, each name's own
+        self._limits = limits
+        self._own, self._trial = tuple(own), tuple(trial)
+        self._names: dict[NameId, _Name] = {}
+        self._seen_at: dict[Address, set[NameId]] = {}
+        self._popular_at: Counter[Address] = Counter()
+        self._claims: dict[Address, set[NameId]] = {}
+        self._review: set[NameId] = set()
+        self._due: list[tuple[float, NameId]] = []  # a heap: when to look at a name again
+        self._waiting: list[tuple[int, float, int, Address]] = []  # a heap: place, since when, order, address
+        self._queued: set[Address] = set()  # what is in it
+        self._leaving: dict[Address, float] = {}
+        self._changed: deque[tuple[float, int]] = deque()  # changes of the last minute
+
+    @property
+    def names(self) -> Mapping[NameId, Seen]:
+        """Where each listed name was seen."""
+        return {name: one.seen for name, one in self._names.items()}
+
+    def configure(self, limits: Limits, own: Iterable[Network], trial: Iterable[Network]) -> None:
+        """Take over other limits and networks."""
+        self._limits, self._own, self._trial = limits, tuple(own), tuple(trial)
+        self._review.update(self._names)
+        self._trim()
+
+    def restore(
+        self, names: Mapping[NameId, Seen], popular: Mapping[NameId, Seen], announced: Mapping[Address, float]
+    ) -> None:
+        """Start from what an earlier process knew. What it had announced is announced."""
+        for name, seen in popular.items():
+            self.popular[name] = seen
+            self._popular_at.update(seen.at.keys())
+        for name, seen in names.items():
+            self._names[name] = _Name(seen, {one: 0 for one in seen.at if one in announced})
+            for address in seen.at:
+                self._seen_at.setdefault(address, set()).add(name)
+            for address in self._names[name].chosen:
+                self._claims.setdefault(address, set()).add(name)
+        self.announced.update(announced)
+        self._leaving.update(dict.fromkeys(announced.keys() - self._claims.keys(), 0.0))
+        self._review.update(names)
+        self._trim()
+
+    def listed(self, names: Iterable[NameId], now: float) -> None:
+        """The names that are listed from now on; what only others claimed is withdrawn, without a hold-down."""
+        wanted = set(names)
+        for name in self._names.keys() - wanted:
+            self._replace(name, {}, {}, now)
+            self._unsee(name, self._names.pop(name).seen.at)
+            self._review.discard(name)
+        for name in wanted - self._names.keys():
+            self._names[name] = _Name(Seen())
+
+    def answered(self, name: NameId, addresses: Iterable[Address], now: float, *, complete: bool) -> None:
+        """Where a listed name is, as `Seen.answered`; one that is not listed is nobody's business."""
+        one = self._names.get(name)
+        if one is None:
+            return
+        before = set(one.seen.at)
+        one.seen.answered(
+            addresses, now, complete=complete, keep=_KEPT * self._limits.per_host,
+            useless=lambda address: self.refusal(address) is not None,
+        )  # fmt: skip
+        self._unsee(name, before - one.seen.at.keys())
+        for address in one.seen.at.keys() - before:
+            self._seen_at.setdefault(address, set()).add(name)
+        self._review.add(name)
+
+    def popular_answered(self, name: NameId, addresses: Iterable[Address], now: float, *, complete: bool) -> None:
+        """Where a popular name is."""
+        seen = self.popular.setdefault(name, Seen())
+        before = set(seen.at)
+        seen.answered(addresses, now, complete=complete, keep=_KEPT_POPULAR)
+        seen.forget(now, self._limits.hold_down)
+        self._popular_moved(came=seen.at.keys() - before, went=before - seen.at.keys())
+
+    def popular_names(self, names: Iterable[NameId]) -> None:
+        """The names that count as popular from now on."""
+        for name in self.popular.keys() - set(names):
+            self._popular_moved(came=(), went=self.popular.pop(name).at)
+
+    def refusal(self, address: Address) -> Reason | None:
+        """What speaks against an address whoever is at it."""
+        if inside(address, self._own):
+            return Reason.OWN
+        if is_special(address) and not inside(address, self._trial):
+            return Reason.SPECIAL
+        return Reason.POPULAR if self._popular_at[address] > 0 else None
+
+    def reason(self, address: Address, name: NameId) -> Reason | None:
+        """Why an address of a name has no route of its own; None if it has one, or one is being withdrawn."""
+        one = self._names[name]
+        if address in one.refused:
+            return one.refused[address]
+        if address in self.announced:
+            return None
+        if not self.popular_known:
+            return Reason.POPULAR_UNKNOWN
+        return Reason.TOTAL_LIMIT if len(self.announced) >= self._limits.total else Reason.RATE
+
+    def waiting(self) -> Counter[Reason]:
+        """Addresses that nothing speaks against and that have no route yet, by reason."""
+        count = sum(address not in self.announced for address in self._claims)
+        room = max(0, self._limits.total - len(self.announced))
+        if not self.popular_known:
+            return Counter({Reason.POPULAR_UNKNOWN: count})
+        return Counter({Reason.RATE: min(count, room), Reason.TOTAL_LIMIT: max(0, count - room)})
+
+    def review(self, now: float, most: int) -> bool:
+        """Look at some of the names that were heard of or whose time has come; whether there are more.
+
+        Cost: some 100 µs a name. For who cannot stop for as long as `step` takes for all of them.
+        """
+        while self._due and self._due[0][0] <= now:
+            when, name = heapq.heappop(self._due)
+            if name in self._names and self._names[name].due == when:
+                self._names[name].due = math.inf
+                self._review.add(name)
+        for _ in range(min(most, len(self._review))):
+            if (name := self._review.pop()) in self._names:
+                self._look(name, now)
+        return bool(self._review)
+
+    def step(self, now: float) -> Changes:
+        """What to change now; what it returns counts as done.
+
+        Cost: that of `review` for all names, and microseconds for each change.
+        """
+        while self.review(now, len(self._review) + 1):
+            pass
+        while self._changed and self._changed[0][0] <= now - _MINUTE:
+            self._changed.popleft()
+        allowed = self._limits.changes_per_minute - sum(count for _, count in self._changed)
+        withdraw = self._withdrawals(now, allowed)
+        announce = self._announcements(now, allowed - len(withdraw))
+        if withdraw or announce:
+            self._changed.append((now, len(withdraw) + len(announce)))
+        return Changes(withdraw, announce)
+
+    def everything_left(self, now: float) -> Changes:
+        """Withdraw all of it, at once."""
+        gone = Changes(withdraw=tuple(self.announced))
+        self.announced.clear()
+        self._leaving.clear()
+        for address in self._claims:
+            self._wait(address, 0, now)
+        return gone
+
+    def _withdrawals(self, now: float, allowed: int) -> tuple[Address, ...]:
+        # In order of their coming, so that the overdue ones are first.
+        overdue = now - self._limits.withdraw_seconds
+        chosen = [
+            address
+            for at, (address, since) in enumerate(self._leaving.items())
+            if at < allowed or since <= overdue or self.refusal(address) is not None
+        ]
+        for address in chosen:
+            del self._leaving[address], self.announced[address]
+            if address in self._claims:  # there are more than there may be; it waits for room
+                self._wait(address, self._limits.per_host, now)
+        return tuple(chosen)
+
+    def _announcements(self, now: float, allowed: int) -> tuple[Address, ...]:
+        chosen: list[Address] = []
+        allowed = min(allowed, self._limits.total - len(self.announced))
+        while self.popular_known and self._waiting and len(chosen) < allowed:
+            address = heapq.heappop(self._waiting)[3]
+            self._queued.discard(address)
+            if address in self._claims and address not in self.announced and self.refusal(address) is None:
+                self.announced[address] = now
+                chosen.append(address)
+        return tuple(chosen)
+
+    def _look(self, name: NameId, now: float) -> None:
+        """Choose which addresses of a name are to have routes."""
+        one, limits = self._names[name], self._limits
+        before = set(one.seen.at)
+        one.seen.forget(now, limits.hold_down)
+        self._unsee(name, before - one.seen.at.keys())
+        refused = {address: reason for address in one.seen.at if (reason := self.refusal(address)) is not None}
+
+        def place(address: Address) -> tuple[int, float, int]:
+            sighting = one.seen.at[address]
+            if address in one.chosen and (sighting.gone is None or now < sighting.gone + limits.slot_seconds):
+                return 0, sighting.first, int(address)
+            if sighting.gone is None:
+                return 1, sighting.first, int(address)
+            return 2 if address in one.chosen else 3, -sighting.gone, int(address)
+
+        fit = sorted((address for address in one.seen.at if address not in refused), key=place)
+        refused.update((address, Reason.HOST_LIMIT) for address in fit[limits.per_host :])
+        self._replace(name, {address: at for at, address in enumerate(fit[: limits.per_host])}, refused, now)
+        ends = [*one.seen.ends(limits.hold_down)]
+        if len(fit) > limits.per_host:
+            ends += (end for end in one.seen.ends(limits.slot_seconds) if end > now)
+        if ends and min(ends) < one.due:
+            one.due = min(ends)
+            heapq.heappush(self._due, (one.due, name))
+
+    def _replace(self, name: NameId, chosen: dict[Address, int], refused: dict[Address, Reason], now: float) -> None:
+        one = self._names[name]
+        for address in one.chosen.keys() - chosen.keys():
+            claims = self._claims.get(address, set())
+            claims.discard(name)
+            if not claims:
+                self._claims.pop(address, None)
+                if address in self.announced:
+                    self._leaving.setdefault(address, now)
+        for address in chosen:
+            claims = self._claims.setdefault(address, set())
+            if not claims:
+                self._leaving.pop(address, None)
+            if name not in claims:
+                claims.add(name)
+                self._wait(address, chosen[address], now)
+        self.refused.subtract(one.refused.values())
+        self.refused.update(refused.values())
+        one.chosen, one.refused = chosen, refused
+
+    def _wait(self, address: Address, place: int, now: float) -> None:
+        """First the first address of each name, then the second of each: none waits for another's hundreds."""
+        if address in self.announced or address in self._queued:
+            return
+        if len(self._waiting) > 2 * len(self._claims) + _STALE:  # names that flap while nothing may be announced
+            self._waiting = [entry for entry in self._waiting if entry[3] in self._claims]
+            heapq.heapify(self._waiting)
+            self._queued = {entry[3] for entry in self._waiting}
+        heapq.heappush(self._waiting, (place, now, int(address), address))
+        self._queued.add(address)
+
+    def _trim(self) -> None:
+        """Let the newest routes go that are more than there may be."""
+        for address in sorted(self.announced, key=self.announced.__getitem__)[self._limits.total :]:
+            self._leaving.setdefault(address, 0.0)
+
+    def _unsee(self, name: NameId, addresses: Iterable[Address]) -> None:
+        for address in addresses:
+            names = self._seen_at.get(address, set())
+            names.discard(name)
+            if not names:
+                self._seen_at.pop(address, None)
+
+    def _popular_moved(self, came: Iterable[Address], went: Iterable[Address]) -> None:
+        for address in came:
+            self._popular_at[address] += 1
+            self._review |= self._seen_at.get(address, set())
+        for address in went:
+            self._popular_at[address] -= 1
+            if not self._popular_at[address]:
+                del self._popular_at[address]
+            self._review |= self._seen_at.get(address, set())
+
+    def claimed_by(self, address: Address) -> Sequence[NameId]:
+        """The names for whose sake an address has its route."""
+        return sorted(self._claims.get(address, ()))
+
+    def sightings(self) -> Iterator[tuple[NameId, Address]]:
+        """Every name with every address remembered of it."""
+        return ((name, address) for name, one in self._names.items() for address in one.seen.at)

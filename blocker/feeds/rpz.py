@@ -1,0 +1,213 @@
+"""The RPZ feed of a node: keeps every zone at what the store has, serves it, and tells secondaries of new versions.
+
+A zone that cannot be made stays what it was: lists that cannot be read, a store that is away or was emptied change
+nothing. Before its first version a zone is answered SERVFAIL, so that a secondary keeps what it has.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import structlog
+
+from blocker.errors import BlockerError, StoreError
+from blocker.feeds.history import History
+from blocker.feeds.listener import ZoneListener
+from blocker.feeds.notify import Notifier
+from blocker.feeds.signing import load_keys
+from blocker.feeds.source import Basis, ZoneSource, rank_of
+from blocker.feeds.transfer import Served, ZoneServer
+from blocker.feeds.zone import Plan, is_newer
+from blocker.matcher import DEFAULT_POLICY, Policy
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterable, Mapping
+
+    from blocker._native import ZoneDelta
+    from blocker.feed_section import RpzSettings
+    from blocker.feeds.zone import Version
+    from blocker.store.manifest import Head
+    from blocker.store.redis import Store
+    from blocker.store.sealing import Keyring
+
+# Seconds between attempts to use a store that cannot be used.
+RETRY_SECONDS = 1.0
+
+log = structlog.get_logger(__name__)
+
+
+class RpzFeed:
+    """The zones of one node.
+
+    Args:
+        settings: [feeds.rpz].
+        policies: The configured policies.
+        connect: Opens the store; called again after each failure.
+        keyring: With the seal key.
+        poll_seconds: Longest time between two looks at the store.
+
+    Raises:
+        KeyMaterialError: There is no seal key, or a TSIG key cannot be used.
+    """
+
+    name = "rpz"
+
+    def __init__(
+        self,
+        settings: RpzSettings,
+        policies: Iterable[Policy],
+        connect: Callable[[], Awaitable[Store]],
+        keyring: Keyring,
+        poll_seconds: float = 5.0,
+    ) -> None:
+        self._connect = connect
+        self._source = ZoneSource(keyring)
+        self.server = ZoneServer(settings.max_transfers, settings.request_seconds)
+        self.listener = ZoneListener(self.server, settings)
+        self.notifier = Notifier()
+        self._zones: dict[str, Served] = {}
+        self._made: dict[str, Basis] = {}
+        self._told: dict[str, str] = {}
+        self._behind: dict[str, int] = {}
+        self._changed = asyncio.Event()
+        self.configure(settings, policies, poll_seconds)
+
+    @property
+    def addresses(self) -> list[str]:
+        """Where it listens, once started."""
+        return self.listener.addresses
+
+    def configure(self, settings: RpzSettings, policies: Iterable[Policy], poll_seconds: float) -> None:
+        """Use other zones, keys, secondaries and limits from now on; a zone that stays keeps its version meanwhile.
+
+        Raises:
+            KeyMaterialError: A TSIG key cannot be used; nothing has changed.
+        """
+        self._keys = load_keys(settings.keys)
+        self._policies = {DEFAULT_POLICY: Policy(), **{policy.name: policy for policy in policies}}
+        self._poll_seconds = poll_seconds
+        self.listener.limits = settings
+        zones = {}
+        for name, one in settings.zones.items():
+            plan, known = Plan.of(name, one), self._zones.get(name)
+            if known is not None and known.plan.origin == plan.origin:
+                # Who may have it changes at once, what is in it with its next version.
+                zones[name] = Served(plan, known.history, known.version)
+            else:
+                self._made.pop(name, None)
+                zones[name] = Served(plan, History(settings.history))
+        self._zones = zones
+        self.server.configure(zones.values(), self._keys)
+        self._changed.set()
+
+    async def start(self) -> None:
+        """Listen.
+
+        Raises:
+            ServeError: An address cannot be had.
+        """
+        await self.listener.start()
+
+    async def run(self) -> None:
+        """Follow the store until it is cancelled."""
+        while True:
+            store: Store | None = None
+            try:
+                store = await self._connect()
+                while True:
+                    after = await store.last_commit()
+                    self._changed.clear()
+                    await self._sync(store)
+                    await self._wait(store, after)
+            except BlockerError as error:
+                self._tell("", str(error))
+            except Exception as error:  # the zones must outlive any fault of ours
+                log.exception("zones: following failed unexpectedly", exc_info=error)
+            finally:
+                if store is not None:
+                    await store.abort()
+            await asyncio.sleep(RETRY_SECONDS)
+
+    async def stop(self) -> None:
+        """Serve and tell nothing more; may be called twice."""
+        await self.listener.stop()
+        await self.notifier.stop()
+
+    async def _wait(self, store: Store, after: str) -> None:
+        """Until there may be something new."""
+        commit = asyncio.create_task(store.wait_for_commit(after, self._poll_seconds))
+        changed = asyncio.create_task(self._changed.wait())
+        try:
+            done, _ = await asyncio.wait((commit, changed), return_when=asyncio.FIRST_COMPLETED)
+            if commit in done:
+                commit.result()
+        finally:
+            commit.cancel()
+            changed.cancel()
+            await asyncio.gather(commit, changed, return_exceptions=True)
+
+    async def _sync(self, store: Store) -> None:
+        await store.epoch()
+        heads = await store.heads()
+        self._tell("", "")
+        for name, served in list(self._zones.items()):
+            try:
+                detail = await self._bring_up(store, served, heads)
+            except BlockerError as error:
+                detail = str(error)
+            self._tell(name, detail)
+
+    async def _bring_up(self, store: Store, served: Served, heads: Mapping[str, Head]) -> str:
+        """Make a zone what its lists say; what keeps it from being so, or nothing."""
+        plan, policy = served.plan, self._policies.get(served.plan.settings.policy)
+        if policy is None:
+            raise StoreError(f"zone {plan.name}: its policy is gone; the last version stays")
+        basis, before = Basis.of(plan, policy, heads), self._made.get(plan.name)
+        if basis == before:
+            return ""
+        if not basis.lists:
+            return f"zone {plan.name}: none of its lists is in the store"
+        if before is not None and (lost := before.lost(basis)) and before.plan.settings.policy == policy.name:
+            return f"zone {plan.name}: {len(lost)} of its lists left the store; its last version stays"
+        zone = await self._source.read(store, basis)
+        # Another node may have read newer lists, which this one sees at its next look; unless they are no more.
+        rank = rank_of(heads)
+        forced = self._behind.get(plan.name) == rank
+        version = await self._source.version(store, plan, zone, heads, before=served.version, forced=forced)
+        if version is None:
+            self._behind[plan.name] = rank
+            return ""
+        self._behind.pop(plan.name, None)
+        delta = None if served.version is None else await asyncio.to_thread(served.version.zone.diff, zone)
+        if self._zones.get(plan.name) is served:  # otherwise it was configured anew meanwhile, and is made anew
+            self._publish(served, version, delta)
+            self._made[plan.name] = basis
+        return ""
+
+    def _publish(self, served: Served, version: Version, delta: ZoneDelta | None) -> None:
+        """Put a version in place, in one step with what changed since the last."""
+        before = served.version
+        if before is not None and before.serial == version.serial:
+            served.version = version
+            return
+        if before is not None and delta is not None:
+            served.history.add(before, version, delta)
+            if not is_newer(version.serial, before.serial):
+                log.error("zone: its serial went back, so secondaries keep what they have", zone=version.plan.name)
+        served.version = version
+        addresses, digests, names = version.zone.left_out
+        said = dict(zip(("block", "inspect", "pass"), version.zone.counts[1:], strict=True))
+        log.info("zone", zone=version.plan.name, serial=version.serial, **said)
+        if addresses or digests or names:
+            log.warning(
+                "zone: rules that DNS cannot say are left out", zone=version.plan.name, addresses=addresses,
+                digests=digests, names=names,
+            )  # fmt: skip
+        self.notifier.announce(version, self._keys)
+
+    def _tell(self, zone: str, detail: str) -> None:
+        """Say once what is wrong, and once that it is over."""
+        if detail and self._told.get(zone) != detail:
+            log.warning("zones not brought up to date", detail=detail)
+        self._told[zone] = detail

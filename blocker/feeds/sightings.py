@@ -1,0 +1,92 @@
+"""Where a name was seen, and for how long that counts. Pure; times are Unix seconds and the caller's."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from blocker.feeds.addresses import Address
+
+
+@dataclass(slots=True)
+class Sighting:
+    """A name at an address.
+
+    Attributes:
+        first: When it was first there.
+        gone: When an answer first lacked it; None while it is there.
+    """
+
+    first: float
+    gone: float | None = None
+
+
+@dataclass(slots=True)
+class Seen:
+    """All addresses of one name.
+
+    Attributes:
+        at: The addresses: those of its last answers, and those it had a hold-down ago or less.
+        absent: Since when the name is in no resolver's answer; None while it is.
+        most: Addresses in the last answer, also those that were too many to be kept.
+    """
+
+    at: dict[Address, Sighting] = field(default_factory=dict)
+    absent: float | None = None
+    most: int = 0
+
+    def answered(
+        self,
+        addresses: Iterable[Address],
+        now: float,
+        *,
+        complete: bool,
+        keep: int,
+        useless: Callable[[Address], bool] = lambda _: False,
+    ) -> None:
+        """Take over what resolvers said.
+
+        Args:
+            addresses: All that they said; none if the name is not there.
+            now: When.
+            complete: Whether all of them said something; otherwise nothing counts as gone, since it may be what the
+                silent one would have said.
+            keep: Remember so many addresses. Known ones come first, then those present, so that an answer of hundreds
+                does not push out what is known.
+            useless: Whether an address is of no use; such ones are forgotten first, so that junk pushes out nothing.
+        """
+        present = set(addresses)
+        self.most = len(present)
+        if complete:
+            self.absent = None if present else (self.absent if self.absent is not None else now)
+        elif present:
+            self.absent = None
+        for address, sighting in self.at.items():
+            if address in present:
+                sighting.gone = None
+            elif complete and sighting.gone is None:
+                sighting.gone = now
+        self.at.update((address, Sighting(now)) for address in present - self.at.keys())
+        if len(self.at) > keep:
+            self.at = dict(sorted(self.at.items(), key=lambda item: (useless(item[0]), *_worth(*item)))[:keep])
+
+    def forget(self, now: float, hold_down: float) -> None:
+        """Drop the addresses that it left a hold-down ago."""
+        for address in [one for one, sighting in self.at.items() if _over(sighting, now, hold_down)]:
+            del self.at[address]
+
+    def ends(self, hold_down: float) -> Iterator[float]:
+        """When the hold-downs under way end."""
+        return (sighting.gone + hold_down for sighting in self.at.values() if sighting.gone is not None)
+
+
+def _worth(address: Address, sighting: Sighting) -> tuple[bool, float, float, int]:
+    """Least for what is kept: what is there, the longest first, then what went, the latest first."""
+    return sighting.gone is not None, -(sighting.gone or 0.0), sighting.first, int(address)
+
+
+def _over(sighting: Sighting, now: float, hold_down: float) -> bool:
+    return sighting.gone is not None and now >= sighting.gone + hold_down

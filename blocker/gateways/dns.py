@@ -1,0 +1,276 @@
+"""The `dns` gateway: a zone that says what the lists say, and a filtering resolver, over UDP, TCP and TLS.
+
+The protocol is `blocker/native/src/wire/dns/`, which says what is asked and answered. Datagrams are taken from the
+socket, answered and sent many at once, with no Python between; connections are those of `listener`. What no list has a
+word on is asked of other resolvers, see `forwarder`. Nothing is kept, counted or logged of who asks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ipaddress
+import json
+import secrets
+import socket
+import ssl
+from functools import partial
+from typing import TYPE_CHECKING, cast
+
+from blocker._native import DnsService, DnsSession
+from blocker.errors import ServeError
+from blocker.gateways.forwarder import Forwarder
+from blocker.gateways.listener import Listener, close_all
+from blocker.sockets import BACKLOG, bind, shown
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from blocker._native import DnsFound, DnsQuestion
+    from blocker.gateways.engine import VerdictEngine
+    from blocker.gateways.listener import Connection
+    from blocker.sections import DnsReasonSettings, DnsSettings, StreamSettings
+
+NAME = "dns"
+# RFC 8914, sections 4.16 to 4.18.
+_ERRORS = {"blocked": 15, "censored": 16, "filtered": 17}
+# Network Operator Policy, of draft-ietf-dnsop-structured-dns-error; it goes with `blocked` alone.
+_SUB_ERROR = 5
+# Datagrams that wait to be read, in bytes: a fifth of a second at 100 000 a second. The system may allow less.
+_QUEUE_BYTES = 4 * 2**20
+# Tries to find a port that is free for UDP as it is for TCP.
+_TRIES = 20
+# From which address a datagram was meant for (ip(7)); Python has no name for it yet.
+_IP_PKTINFO = 8
+
+
+class DnsListener(Listener):
+    """The gateway, not yet listening.
+
+    Args:
+        engine: Decides and counts.
+        settings: Where it listens, its limits and what it answers.
+
+    Raises:
+        UnknownPolicy: There is no such policy.
+    """
+
+    def __init__(self, engine: VerdictEngine, settings: DnsSettings) -> None:
+        gate = engine.gate(NAME, settings.policy)
+        self.service = DnsService(gate, secrets.token_bytes(16))
+        self.forwarder = Forwarder(self.service, settings)
+        super().__init__(NAME, settings, lambda _limits: StreamSession(self), engine.tick, gate)
+        self.tls_addresses: list[str] = []  # once started
+        self._datagrams: list[socket.socket] = []
+        self._waiting = 0  # datagrams whose answer is under way
+        self._tls: ssl.SSLContext | None = None
+        self._set_up(settings)
+
+    @property
+    def settings(self) -> DnsSettings:
+        """The present ones."""
+        return cast("DnsSettings", self.limits)
+
+    def open(self, workers: int = 0) -> list[list[socket.socket]]:
+        """See `Listener`: TCP, the unix socket, then UDP, then TLS."""
+        for _ in range(_TRIES):
+            opened = super().open(workers)
+            try:
+                self._open_more(opened, reuse_port=bool(workers))
+            except ServeError:
+                close_all(opened)
+                self.remove_unix()
+                if self.settings.port:
+                    raise
+            else:
+                return opened
+        raise ServeError("gateway dns: no port is free for UDP and TCP")
+
+    def _open_more(self, opened: list[list[socket.socket]], *, reuse_port: bool) -> None:
+        settings, tls_port = self.settings, self.settings.tls_port
+        self.tls_addresses = []
+        for sockets in opened:
+            sockets += bind(
+                settings.host, self.port, "BLOCKER_GATEWAYS__DNS__PORT", reuse_port=reuse_port, kind=socket.SOCK_DGRAM
+            )
+            if settings.tls_certificate is not None:
+                found = bind(settings.host, tls_port, "BLOCKER_GATEWAYS__DNS__TLS_PORT", reuse_port=reuse_port)
+                tls_port = found[0].getsockname()[1]
+                self.tls_addresses = [shown(*one.getsockname()[:2]) for one in found]
+                sockets += found
+
+    async def start(self, sockets: Sequence[socket.socket] | None = None) -> None:
+        """See `Listener`.
+
+        Raises:
+            ServeError: An address cannot be had, or the certificate cannot be read.
+        """
+        loop = asyncio.get_running_loop()
+        if sockets is None:
+            [sockets] = self.open()
+        port = sockets[0].getsockname()[1]
+        inet = [one for one in sockets if one.family != socket.AF_UNIX and one.type == socket.SOCK_STREAM]
+        over_tls = [one for one in inet if one.getsockname()[1] != port]
+        self._datagrams = [one for one in sockets if one.type == socket.SOCK_DGRAM]
+        self._admit(str(one.getsockname()[0]) for one in self._datagrams)
+        await super().start([one for one in sockets if one not in over_tls and one not in self._datagrams])
+        for one in over_tls:
+            server = await loop.create_server(
+                self._connection, sock=one, backlog=BACKLOG, ssl=self._tls,
+                ssl_handshake_timeout=self.limits.request_seconds,
+            )  # fmt: skip
+            self._servers.append(server)
+        for one in self._datagrams:
+            _prepare(one)
+            loop.add_reader(one.fileno(), self._receive, one)
+
+    async def stop(self) -> None:
+        """See `Listener`; datagrams that have arrived are answered too, those that wait for others within the drain."""
+        loop = asyncio.get_running_loop()
+        for one in self._datagrams:
+            loop.remove_reader(one.fileno())
+            self._receive(one)
+        await super().stop()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self.limits.drain_seconds):
+                while self._waiting:
+                    self.ended.clear()
+                    await self.ended.wait()
+        await self.forwarder.stop()
+        for one in self._datagrams:
+            one.close()
+        self._datagrams.clear()
+
+    def configure(self, settings: StreamSettings) -> None:
+        """See `Listener`; what is answered from now on, and a certificate for new connections."""
+        super().configure(settings)
+        self._set_up(self.settings)
+        self._admit(str(one.getsockname()[0]) for one in self._datagrams)
+
+    def _set_up(self, settings: DnsSettings) -> None:
+        service = self.service
+        service.serve(settings.zone, settings.zone_servers, settings.link or "", settings.ttl)
+        reasons = [(name, *_reason(reason)) for name, reason in [("", settings.reason), *settings.reasons.items()]]
+        service.filter(
+            settings.blocked if settings.upstreams else None, settings.stop_addresses, settings.inspect_addresses,
+            settings.ttl, reasons, settings.structured_option,
+        )  # fmt: skip
+        service.keep_answers(settings.cache_bytes, settings.max_ttl, settings.stale_seconds)
+        self.forwarder.configure(settings)
+        if settings.tls_certificate is not None and settings.tls_key is not None:
+            self._tls = self._tls or _tls_context()
+            try:
+                self._tls.load_cert_chain(settings.tls_certificate, settings.tls_key)
+            except (OSError, ssl.SSLError) as error:
+                raise ServeError(
+                    f"gateway dns: tls_certificate and tls_key cannot be used: {type(error).__name__}"
+                ) from None
+
+    def _admit(self, own: Iterable[str]) -> None:
+        """Answer the configured networks and this machine, whose canaries are asked for from its own addresses."""
+        networks = [(one.network_address, one.prefixlen) for one in self.settings.networks]
+        mine = [ipaddress.ip_address(address.partition("%")[0]) for address in own]
+        networks += [(address, address.max_prefixlen) for address in mine if not address.is_unspecified]
+        networks += [(ipaddress.ip_address("127.0.0.0"), 8), (ipaddress.ip_address("::1"), 128)]
+        self.service.admit(networks, self.settings.refuse, self.settings.rate)
+
+    def _receive(self, one: socket.socket) -> None:
+        self.tick()
+        now = asyncio.get_running_loop().time()
+        for question in self.service.receive(one.fileno(), now):
+            self._waiting += 1
+            self.forwarder.ask(question, partial(self._send, one, question))
+
+    def _send(self, one: socket.socket, question: DnsQuestion, found: DnsFound | None) -> None:
+        self._waiting -= 1
+        self.ended.set()
+        if one.fileno() >= 0:
+            self.service.send(one.fileno(), question, found, asyncio.get_running_loop().time())
+
+
+class StreamSession:
+    """One connection; see `blocker.gateways.listener.WaitingSession`."""
+
+    def __init__(self, listener: DnsListener) -> None:
+        self._listener = listener
+        self._session = DnsSession(listener.service, False)
+        self._connection: Connection | None = None
+        self._waiting = 0
+        self._draining = False
+        self._unknown = False
+
+    def attach(self, connection: Connection, peer: object, encrypted: bool) -> None:
+        """See `WaitingSession`."""
+        self._connection = connection
+        self._session = DnsSession(self._listener.service, encrypted)
+        # A unix socket's peer is whom its mode lets in.
+        self._unknown = isinstance(peer, tuple) and not self._listener.service.knows(str(peer[0]).partition("%")[0])
+        if self._unknown:
+            connection.close()
+
+    def feed(self, data: bytes) -> bytes:
+        """See `Session`."""
+        if self._unknown:
+            return b""
+        answers, questions = self._session.feed(data, asyncio.get_running_loop().time())
+        for question in questions:
+            self._waiting += 1
+            self._listener.forwarder.ask(question, partial(self._answered, question))
+        return answers
+
+    def _answered(self, question: DnsQuestion, found: DnsFound | None) -> None:
+        self._waiting -= 1
+        if self._connection is not None:
+            answer = self._listener.service.answer(question, found, asyncio.get_running_loop().time())
+            self._connection.answered(answer)
+
+    def drain(self) -> None:
+        """See `Session`; there is no way to tell a client, which simply opens another connection."""
+        self._draining = True
+        if self.closing and self._connection is not None:
+            self._connection.close()
+
+    @property
+    def closing(self) -> bool:
+        """See `Session`."""
+        return self._session.closing or self._unknown or (self._draining and not self.unfinished)
+
+    @property
+    def unfinished(self) -> bool:
+        """See `Session`."""
+        return self._waiting > 0 or self._session.unfinished
+
+
+def _prepare(one: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _QUEUE_BYTES)
+    address = str(one.getsockname()[0])
+    if address == "0.0.0.0":  # noqa: S104 - nothing is bound
+        one.setsockopt(socket.IPPROTO_IP, _IP_PKTINFO, 1)
+    elif address == "::":
+        one.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
+
+
+def _tls_context() -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_alpn_protocols(["dot"])
+    return context
+
+
+def _reason(settings: DnsReasonSettings) -> tuple[int, str, str]:
+    """The error, the structured text, and the same without what is for people."""
+    short: dict[str, object] = {}
+    if settings.contact:
+        short["c"] = list(settings.contact)
+    if settings.error == "blocked":
+        short["s"] = _SUB_ERROR
+    said = {"j": settings.text, "o": settings.organization}
+    full = {**short, **{name: text for name, text in said.items() if text}}
+    if full != short:
+        full["l"] = settings.language
+    return _ERRORS[settings.error], _compact(full), _compact(short)
+
+
+def _compact(fields: dict[str, object]) -> str:
+    return json.dumps(fields, ensure_ascii=False, separators=(",", ":")) if fields else ""

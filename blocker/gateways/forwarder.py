@@ -1,0 +1,219 @@
+"""Asks other resolvers what no list has a word on, and hands on what they say byte for byte.
+
+What is asked by several clients at once is asked once. Each query leaves from a socket of its own, so from another
+random port, with a random id and random letters' case (`DnsQuestion.exchange`); what comes back without all three is
+not looked at. A truncated answer, or one that somebody tries to forge, is asked for again over TCP; a resolver that
+does not answer, or cannot, is passed over, and one that was silent is asked last for a while.
+
+Not a library's: what c-ares gives to Python (aiodns, pycares) are the parsed records of thirteen types, without
+DNSSEC's, without the sections as they were, and with no way to ask with the DO or CD bit.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+import structlog
+
+from blocker.log import describe
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from blocker._native import DnsExchange, DnsFound, DnsQuestion, DnsService
+    from blocker.sections import DnsSettings
+
+    Done = Callable[[DnsFound | None], object]
+
+log = structlog.get_logger(__name__)
+
+# What `DnsQuestion.exchange` takes.
+_RANDOM_BYTES = 34
+# Over the longest answer by datagram.
+_READ_BYTES = 65_535
+# Answers that are none, after which a question is asked over TCP: somebody guesses.
+_MAX_STRANGERS = 8
+# Questions in a row that a resolver leaves unanswered before it counts as silent: one may be about a name that is slow.
+_SILENT_AFTER = 2
+# How long a resolver that was silent is asked last, in seconds.
+_SILENT_SECONDS = 5.0
+# Resolvers asked about one question, a single one twice.
+_LEAST_TRIES = 2
+_DNS_PORT = 53
+
+
+class Upstream:
+    """Another resolver.
+
+    Attributes:
+        silent_until: When it may be asked first again, in seconds of the event loop.
+    """
+
+    __slots__ = ("_missed", "_text", "address", "family", "silent_until")
+
+    def __init__(self, text: str) -> None:
+        parts = urlsplit(f"//{text}")
+        self.address = (parts.hostname or "", parts.port or _DNS_PORT)
+        self.family = socket.AF_INET6 if ":" in self.address[0] else socket.AF_INET
+        self.silent_until = 0.0
+        self._text = text
+        self._missed = 0
+
+    def missed(self, now: float) -> None:
+        """It left a question unanswered."""
+        self._missed += 1
+        if self._missed == _SILENT_AFTER:
+            log.warning("a resolver does not answer and is asked last", upstream=self._text)
+        if self._missed >= _SILENT_AFTER:
+            self.silent_until = now + _SILENT_SECONDS
+
+    def answered(self) -> None:
+        """It answered, whatever it said."""
+        if self._missed >= _SILENT_AFTER:
+            log.info("a resolver answers again", upstream=self._text)
+        self._missed, self.silent_until = 0, 0.0
+
+
+class Forwarder:
+    """Questions under way to other resolvers.
+
+    Args:
+        service: Keeps what they answer.
+        settings: Who they are, and how long they have.
+
+    Attributes:
+        waiting: Clients' questions that have no answer yet.
+    """
+
+    def __init__(self, service: DnsService, settings: DnsSettings) -> None:
+        self._service = service
+        self._upstreams: list[Upstream] = []
+        self._asked: dict[bytes, list[Done]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.waiting = 0
+        self.configure(settings)
+
+    def configure(self, settings: DnsSettings) -> None:
+        """Ask others, with other limits, from the next question on."""
+        self._seconds = settings.upstream_seconds
+        self._max_waiting = settings.max_waiting
+        self._upstreams = [Upstream(text) for text in settings.upstreams]
+
+    def ask(self, question: DnsQuestion, done: Done) -> None:
+        """Ask, and call `done` with what is said, or with None if nobody says anything; at once if too many wait."""
+        if self.waiting >= self._max_waiting or not self._upstreams:
+            done(None)
+            return
+        self.waiting += 1
+        waiting = self._asked.get(question.key)
+        if waiting is not None:
+            waiting.append(done)
+            return
+        self._asked[question.key] = [done]
+        task = asyncio.create_task(self._resolve(question))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def stop(self) -> None:
+        """Give up what is under way."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _resolve(self, question: DnsQuestion) -> None:
+        found = None
+        try:
+            found = await self._first_to_say(question)
+            if found is not None:
+                self._service.keep(question, found, asyncio.get_running_loop().time())
+        except Exception as error:  # noqa: BLE001 - whoever waits gets an answer
+            log.error("a question could not be forwarded", **describe(error))  # noqa: TRY400 - no values
+        finally:
+            for done in self._asked.pop(question.key):
+                self.waiting -= 1
+                done(found)
+
+    async def _first_to_say(self, question: DnsQuestion) -> DnsFound | None:
+        """What the first resolver says that says something; else what one said that cannot."""
+        loop = asyncio.get_running_loop()
+        order = sorted(self._upstreams, key=lambda one: one.silent_until > loop.time())
+        failed = None
+        for upstream in order if len(order) >= _LEAST_TRIES else order * _LEAST_TRIES:
+            found = await self._ask(upstream, question)
+            if found is None:
+                upstream.missed(loop.time())
+                continue
+            upstream.answered()
+            if found.state == "answer":
+                return found
+            failed = found
+        return failed
+
+    async def _ask(self, upstream: Upstream, question: DnsQuestion) -> DnsFound | None:
+        exchange = question.exchange(os.urandom(_RANDOM_BYTES))
+        try:
+            found = await _by_datagram(upstream, exchange, self._seconds)
+            if found is None or found.state not in ("truncated", "stranger"):
+                return found
+            async with asyncio.timeout(self._seconds):
+                found = await _over_tcp(upstream, exchange)
+        except (OSError, TimeoutError, asyncio.IncompleteReadError):
+            return None
+        return found if found.state in ("answer", "failed") else None
+
+
+async def _by_datagram(upstream: Upstream, exchange: DnsExchange, seconds: float) -> DnsFound | None:
+    """What comes back; None: nothing. A stranger's word if there were too many, or nothing else."""
+    loop = asyncio.get_running_loop()
+    heard: asyncio.Future[DnsFound | None] = loop.create_future()
+    strangers: list[DnsFound] = []
+
+    def readable() -> None:
+        while not heard.done():
+            try:
+                found = exchange.hear(one.recv(_READ_BYTES), False)
+            except BlockingIOError:
+                return
+            except OSError:  # nobody listens there
+                heard.set_result(None)
+                return
+            if found.state != "stranger":
+                heard.set_result(found)
+                return
+            strangers.append(found)
+            if len(strangers) >= _MAX_STRANGERS:
+                heard.set_result(found)
+
+    def give_up() -> None:
+        if not heard.done():
+            heard.set_result(None)
+
+    with socket.socket(upstream.family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as one:
+        # Connected, so that the system drops what others send and picks a random port.
+        one.connect(upstream.address)
+        one.send(exchange.query)
+        loop.add_reader(one.fileno(), readable)
+        late = loop.call_later(seconds, give_up)
+        try:
+            found = await heard
+        finally:
+            late.cancel()
+            loop.remove_reader(one.fileno())
+    return found or (strangers[0] if strangers else None)
+
+
+async def _over_tcp(upstream: Upstream, exchange: DnsExchange) -> DnsFound:
+    reader, writer = await asyncio.open_connection(*upstream.address)
+    try:
+        writer.write(len(exchange.query).to_bytes(2, "big") + exchange.query)
+        length = int.from_bytes(await reader.readexactly(2), "big")
+        return exchange.hear(await reader.readexactly(length), True)
+    finally:
+        writer.close()
+        with contextlib.suppress(OSError):
+            await writer.wait_closed()

@@ -1,0 +1,164 @@
+//! DNS (RFC 1034, 1035, 2181, 6891): a zone that says what the lists say, and a resolver that filters.
+//!
+//! A query is decided by its name alone ([`Decide::host`]), at the moment it comes, also where an answer is kept already.
+//! What is not answered from here is to be **forwarded** ([`Step::Forward`]): the codec writes the query that goes to another
+//! resolver, with a new id, letters in random case and nothing of the client but its question and its DNSSEC bits, checks
+//! what comes back, keeps it for its time, and writes the client's answer from it.
+//!
+//! | query | answer |
+//! |---|---|
+//! | a response, less than a header | none |
+//! | an opcode that is not QUERY; a type that no record has | NOTIMP |
+//! | what cannot be read; not one question; two OPT records | FORMERR |
+//! | EDNS of a later version | BADVERS |
+//! | a transfer; a class that is not IN; no recursion desired | REFUSED |
+//! | ANY | a short HINFO (RFC 8482) |
+//! | before there is a matcher | SERVFAIL, Not Ready |
+//!
+//! A query without recursion desired is never answered from what is kept: nobody can find out what others asked for.
+
+use std::time::Duration;
+
+use super::Decide;
+use crate::decide::Verdict;
+
+pub mod cache;
+pub mod clients;
+pub mod filter;
+pub mod message;
+pub mod name;
+pub mod reply;
+pub mod stream;
+pub mod upstream;
+pub mod zone;
+
+use cache::Cache;
+use filter::Filter;
+use message::{CLASS_IN, Query, Rcode, flag, kind};
+use reply::{Records, Reply, Transport};
+use upstream::Question;
+use zone::{NOT_READY, Zone};
+
+/// What ANY gets: a host of a type that says why, and no operating system (RFC 8482, section 4.2).
+pub const ANY_DATA: &[u8] = b"\x07RFC8482\x00";
+/// How long that may be kept, in seconds: it never changes.
+const ANY_SECONDS: u32 = 3600;
+/// Prohibited (RFC 8914, section 4.19).
+const PROHIBITED: u16 = 18;
+/// Not Authoritative (section 4.21).
+const NOT_AUTHORITATIVE: u16 = 20;
+
+/// What becomes of a query.
+pub enum Step {
+    /// Its answer is written.
+    Answered,
+    /// It gets none.
+    Dropped,
+    /// Somebody else is to be asked.
+    Forward(Question),
+}
+
+/// All that decides an answer; for one gateway.
+pub struct Service {
+    /// The zone that says what the lists say.
+    pub zone: Option<Zone>,
+    /// What is answered about names in lists, outside that zone; None: nothing is.
+    pub filter: Option<Filter>,
+    /// What others answered.
+    pub cache: Cache,
+    /// Code of the option that asks for structured errors; 0 if there is none.
+    pub structured_option: u16,
+    /// The name that is decided; kept for its memory only.
+    host: Vec<u8>,
+}
+
+impl Service {
+    /// Answers nothing yet. `cache`: keeps what others answer.
+    pub fn new(cache: Cache) -> Self {
+        Self { zone: None, filter: None, cache, structured_option: 0, host: Vec::new() }
+    }
+
+    /// Answers one message, by appending to the output.
+    ///
+    /// `now`: time since any fixed moment.
+    pub fn answer<D: Decide>(
+        &mut self,
+        message: &[u8],
+        transport: Transport,
+        gate: &mut D,
+        now: Duration,
+        out: &mut Vec<u8>,
+    ) -> Step {
+        let Some(query) = Query::parse(message, self.structured_option) else { return Step::Dropped };
+        if let Some(refusal) = refusal(&query) {
+            refusal.write(&query, transport, out);
+            return Step::Answered;
+        }
+        if let Some(zone) = &self.zone
+            && let Some(before) = zone.holds(query.name())
+        {
+            zone.answer(&query, before, transport, gate, &mut self.host, out);
+            return Step::Answered;
+        }
+        let Some(filter) = &self.filter else {
+            Reply::because(Rcode::Refused, NOT_AUTHORITATIVE).write(&query, transport, out);
+            return Step::Answered;
+        };
+        // The root is nobody's host.
+        if query.name().len() > 1 {
+            name::to_host(query.name(), &mut self.host);
+            let Some(answer) = gate.host(&self.host) else {
+                Reply::because(Rcode::ServFail, NOT_READY).write(&query, transport, out);
+                return Step::Answered;
+            };
+            let answered = match answer.verdict {
+                Verdict::Allow => false,
+                Verdict::Inspect => filter.inspect(&query, transport, out),
+                Verdict::Block => {
+                    filter.block(&query, answer.list, transport, out);
+                    true
+                }
+            };
+            if answered {
+                return Step::Answered;
+            }
+        }
+        self.others(message, &query, transport, now, out)
+    }
+
+    /// Answers what no list has a word on.
+    fn others(
+        &mut self,
+        message: &[u8],
+        query: &Query<'_>,
+        transport: Transport,
+        now: Duration,
+        out: &mut Vec<u8>,
+    ) -> Step {
+        if query.flags & flag::RD == 0 {
+            Reply::because(Rcode::Refused, PROHIBITED).write(query, transport, out);
+        } else if query.kind == kind::ANY {
+            let records = Records::One(kind::HINFO, ANY_DATA);
+            Reply { flags: flag::RA, ttl: ANY_SECONDS, records, lean: true, ..Reply::default() }
+                .write(query, transport, out);
+        } else if !self.cache.answer(query, transport, now, out) {
+            return Step::Forward(Question::new(message, query, transport));
+        }
+        Step::Answered
+    }
+}
+
+/// What is answered to a query that nobody here answers.
+fn refusal(query: &Query<'_>) -> Option<Reply<'static>> {
+    if let Some(fault) = query.fault {
+        return Some(Reply::of(fault));
+    }
+    match (query.kind, query.class) {
+        (kind::OPT, _) => Some(Reply::of(Rcode::FormErr)),
+        (kind::AXFR | kind::IXFR, _) => Some(Reply::because(Rcode::Refused, PROHIBITED)),
+        // RFC 6895, section 3.1: types that are for questions and for what is about a message.
+        (0 | 128..=254, _) => Some(Reply::of(Rcode::NotImp)),
+        (_, class) if class != CLASS_IN => Some(Reply::because(Rcode::Refused, PROHIBITED)),
+        _ => None,
+    }
+}

@@ -1,0 +1,216 @@
+//! Questions that another resolver is asked, and what it answers.
+//!
+//! Nobody else can guess what an answer must have to be taken: the id, the case of each letter of the name, and the port
+//! that the caller asked from.
+
+use super::message::{CLASS_IN, HEADER_BYTES, OPTION_ERROR, Options, Query, Reader, counts, flag, kind};
+use super::reply::{DATAGRAM_BYTES, Transport, put_u16};
+
+/// Random bytes that a query to another resolver takes: its id, and a bit for each byte of the longest name.
+pub const RANDOM_BYTES: usize = 2 + 32;
+
+/// A client's query that waits for somebody else's answer.
+#[derive(Clone, Debug)]
+pub struct Question {
+    /// As it came.
+    message: Box<[u8]>,
+    transport: Transport,
+    key: Box<[u8]>,
+}
+
+impl Question {
+    /// `message`: what `query` was read from.
+    pub fn new(message: &[u8], query: &Query<'_>, transport: Transport) -> Self {
+        let mut key = Vec::with_capacity(query.question.len() + 1);
+        write_key(query, &mut key);
+        Self { message: message.into(), transport, key: key.into() }
+    }
+
+    /// How it came.
+    pub fn transport(&self) -> Transport {
+        self.transport
+    }
+
+    /// Questions with one key have one answer: name, type, class, and whether DNSSEC's records and checks are wanted.
+    pub fn key(&self) -> &[u8] {
+        &self.key
+    }
+
+    /// The client's query.
+    pub fn query(&self, structured_option: u16) -> Option<Query<'_>> {
+        Query::parse(&self.message, structured_option)
+    }
+
+    /// The query to another resolver. Of what the client sent it has the question and the bits of its key.
+    pub fn forwarded(&self, random: &[u8; RANDOM_BYTES]) -> Vec<u8> {
+        let (&bits, question) = self.key.split_last().expect("a key has its bits");
+        let mut out = Vec::with_capacity(HEADER_BYTES + question.len() + 11);
+        out.extend_from_slice(&random[..2]);
+        // AD asks whether it is authenticated (RFC 6840, section 5.7).
+        let checking = if bits & CHECKING_DISABLED != 0 { flag::CD } else { 0 };
+        put_u16(flag::RD | flag::AD | checking, &mut out);
+        for count in [1, 0, 0, 1] {
+            put_u16(count, &mut out);
+        }
+        let (name, rest) = question.split_at(question.len() - 4);
+        for (at, &byte) in name.iter().enumerate() {
+            let upper = random[2 + at / 8] >> (at % 8) & 1 == 1 && byte.is_ascii_lowercase();
+            // A length is below every letter.
+            out.push(if upper { byte.to_ascii_uppercase() } else { byte });
+        }
+        out.extend_from_slice(rest);
+        out.push(0);
+        put_u16(kind::OPT, &mut out);
+        put_u16(DATAGRAM_BYTES, &mut out);
+        out.extend_from_slice(&[0, 0, if bits & DNSSEC_OK != 0 { 0x80 } else { 0 }, 0, 0, 0]);
+        out
+    }
+}
+
+const DNSSEC_OK: u8 = 1;
+const CHECKING_DISABLED: u8 = 2;
+
+/// Writes the key of a query.
+pub fn write_key(query: &Query<'_>, key: &mut Vec<u8>) {
+    key.clear();
+    // Lengths of labels are below every letter, and so is what a question ends in, unless it is a type of 65 to 90.
+    let name = query.name().len();
+    key.extend(query.question[..name].iter().map(u8::to_ascii_lowercase));
+    key.extend_from_slice(&query.question[name..]);
+    let wanted = if query.edns.is_some_and(|edns| edns.dnssec_ok) { DNSSEC_OK } else { 0 };
+    let checking = if query.flags & flag::CD != 0 { CHECKING_DISABLED } else { 0 };
+    key.push(wanted | checking);
+}
+
+/// What came back from another resolver.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Heard {
+    /// Not an answer to what was asked: somebody guesses, or it is an old one.
+    Stranger,
+    /// The answer is longer than a datagram may be.
+    Truncated,
+    /// The other resolver cannot say.
+    Failed,
+    /// The answer.
+    Answer(Box<Found>),
+}
+
+/// An answer of another resolver, without its question, so that it suits each client's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// The records.
+    pub body: Box<[u8]>,
+    /// Counts of answers, authorities, additional records.
+    pub counts: [u16; 3],
+    /// Where in the whole message TTLs stand.
+    pub ttls: Box<[u16]>,
+    /// All bits of it.
+    pub rcode: u16,
+    /// Whether it is authenticated.
+    pub authenticated: bool,
+    /// Extended DNS Errors, as options.
+    pub errors: Box<[u8]>,
+    /// For how long it may be kept, in seconds; 0: not at all.
+    pub lifetime: u32,
+}
+
+impl Found {
+    /// Whether it says something of the name; every other code is about the other resolver.
+    pub fn says(&self) -> bool {
+        matches!(self.rcode, 0 | NXDOMAIN)
+    }
+}
+
+const SERVFAIL: u16 = 2;
+/// There is no such name.
+pub const NXDOMAIN: u16 = 3;
+/// Longest TTL, in seconds; more is a mistake or somebody's wish to be kept for ever (RFC 8767, section 4).
+const MAX_TTL: u32 = 7 * 86_400;
+/// Longest negative answer (RFC 2308, section 5).
+const MAX_NEGATIVE_TTL: u32 = 3 * 3600;
+/// How long a failure is kept, in seconds, so that it is not asked for at once again (RFC 9520).
+const FAILURE_SECONDS: u32 = 5;
+
+/// Reads what came back to `asked`. Over a connection, where nobody can guess, the case of letters does not matter: some
+/// resolvers change it.
+pub fn hear(message: &[u8], asked: &[u8], transport: Transport) -> Heard {
+    let question_end = asked.len() - 11;
+    let Some(header) = message.first_chunk::<HEADER_BYTES>() else { return Heard::Stranger };
+    let flags = u16::from_be_bytes([header[2], header[3]]);
+    let answers = flags & (flag::QR | flag::OPCODE) == flag::QR && header[..2] == asked[..2];
+    let question = &asked[HEADER_BYTES..question_end];
+    let repeats = message.get(HEADER_BYTES..question_end).is_some_and(|said| match transport {
+        Transport::Datagram => said == question,
+        Transport::Stream | Transport::Encrypted => said.eq_ignore_ascii_case(question),
+    });
+    if !answers || !repeats {
+        // Without a question only a resolver that cannot read it answers.
+        let mute = answers && counts(message)[0] == 0 && flags & 0xf != 0;
+        return if mute { Heard::Failed } else { Heard::Stranger };
+    }
+    if flags & flag::TC != 0 {
+        return Heard::Truncated;
+    }
+    read(message, flags, question_end).map_or(Heard::Failed, |found| Heard::Answer(Box::new(found)))
+}
+
+fn read(message: &[u8], flags: u16, question_end: usize) -> Option<Found> {
+    let [questions, answers, authorities, additional] = counts(message);
+    let mut reader = Reader { message, at: question_end };
+    let mut ttls = Vec::new();
+    let (mut rcode, mut errors, mut end) = (flags & 0xf, Vec::new(), message.len());
+    let (mut least, mut negative) = (MAX_TTL, None);
+    for _ in 0..answers {
+        let record = reader.record().ok().filter(|record| record.class == CLASS_IN)?;
+        ttls.push(record.ttl_at() as u16);
+        least = least.min(seconds(record.ttl));
+    }
+    for _ in 0..authorities {
+        let record = reader.record().ok()?;
+        ttls.push(record.ttl_at() as u16);
+        if record.kind == kind::SOA {
+            let minimum = message[record.data..record.end].last_chunk()?;
+            negative = Some(seconds(record.ttl).min(u32::from_be_bytes(*minimum)).min(MAX_NEGATIVE_TTL));
+        }
+    }
+    let mut kept = 0;
+    for _ in 0..additional {
+        let record = reader.record().ok()?;
+        if record.kind == kind::OPT {
+            // What is after it, such as a signature of the message, is between us and the other resolver.
+            end = record.owner;
+            rcode |= (record.ttl >> 24 << 4) as u16;
+            for option in Options(&message[record.data..record.end]) {
+                let (code, value) = option.ok()?;
+                if code == OPTION_ERROR {
+                    put_u16(code, &mut errors);
+                    put_u16(value.len() as u16, &mut errors);
+                    errors.extend_from_slice(value);
+                }
+            }
+            break;
+        }
+        ttls.push(record.ttl_at() as u16);
+        kept += 1;
+    }
+    let lifetime = match (rcode, answers, negative) {
+        (0, 1.., None) => least,
+        (0 | NXDOMAIN, _, Some(negative)) => least.min(negative),
+        (SERVFAIL, ..) => FAILURE_SECONDS,
+        _ => 0,
+    };
+    (questions == 1).then(|| Found {
+        body: message[question_end..end.min(reader.at)].into(),
+        counts: [answers, authorities, kept],
+        ttls: ttls.into(),
+        rcode,
+        authenticated: flags & flag::AD != 0,
+        errors: errors.into(),
+        lifetime,
+    })
+}
+
+/// A TTL; with its highest bit it is none (RFC 2181, section 8).
+fn seconds(ttl: u32) -> u32 {
+    if ttl > i32::MAX as u32 { 0 } else { ttl.min(MAX_TTL) }
+}

@@ -1,0 +1,190 @@
+"""The section of the configuration that is about routes; each field's description gives default, unit and range."""
+
+from __future__ import annotations
+
+import re
+from ipaddress import IPv4Address, IPv6Address, ip_address
+from pathlib import Path  # noqa: TC003 - pydantic reads it at run time
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field, IPvAnyNetwork, model_validator
+
+from blocker.section import Frozen, Name
+
+_SERVER = re.compile(r"(?P<v4>[0-9.]+)(?::(?P<port4>\d{1,5}))?|\[(?P<v6>[0-9a-fA-F:.]+)\](?::(?P<port6>\d{1,5}))?")
+#: RFC 1997: goes no further than the network's own edge.
+NO_EXPORT = "65535:65281"
+# Documentation and benchmarks: RFC 5737, 2544, 3849 and 9637.
+_TRIAL = ("192.0.2.0/24", "198.51.100.0/24", "203.0.113.0/24", "198.18.0.0/15", "2001:db8::/32", "3fff::/20")
+
+
+def _server(text: str) -> str:
+    found = _SERVER.fullmatch(text)
+    try:
+        if found is None:
+            raise ValueError  # noqa: TRY301 - one message for all of it
+        (IPv4Address if found["v4"] else IPv6Address)(found["v4"] or found["v6"])
+        port = int(found["port4"] or found["port6"] or 53)
+        if not 1 <= port <= 65535:
+            raise ValueError  # noqa: TRY301 - as above
+    except ValueError:
+        raise ValueError("must be an address, such as 192.0.2.53, 192.0.2.53:5353 or [2001:db8::53]:53") from None
+    return text
+
+
+def _community(text: str) -> str:
+    numbers = text.split(":")
+    if len(numbers) != 2 or not all(one.isascii() and one.isdigit() and int(one) <= 65535 for one in numbers):
+        raise ValueError("must be two numbers up to 65535, such as 65001:451")
+    high, low = map(int, numbers)
+    if (high, low) == (65535, 666):
+        raise ValueError("65535:666 is BLACKHOLE (RFC 7999): traffic would be discarded, and must reach the URL filter")
+    if high in (0, 65535):
+        raise ValueError("must not be from 0:… or 65535:…, which are reserved (RFC 1997); NO_EXPORT is always added")
+    return f"{high}:{low}"
+
+
+def _next_hop(text: str) -> str:
+    if text == "self":
+        return text
+    try:
+        return str(ip_address(text))
+    except ValueError:
+        raise ValueError("must be an address or self") from None
+
+
+def _trial(network: IPvAnyNetwork) -> IPvAnyNetwork:
+    for text in _TRIAL:
+        one = IPvAnyNetwork(text)  # type: ignore[operator]  # pydantic makes a network of it
+        if network.version == one.version and network.subnet_of(one):
+            return network
+    raise ValueError(f"must be inside one of {', '.join(_TRIAL)}")
+
+
+Server = Annotated[str, AfterValidator(_server)]
+Community = Annotated[str, AfterValidator(_community)]
+NextHop = Annotated[str, AfterValidator(_next_hop)]
+TrialNetwork = Annotated[IPvAnyNetwork, AfterValidator(_trial)]
+
+
+class RouteSettings(Frozen):
+    """Addresses of listed hosts, announced by BGP so that only their traffic comes to the URL filter."""
+
+    enabled: bool = Field(
+        False,
+        description="Whether this node resolves listed hosts and feeds ExaBGP. Needs the seal key. Default false.",
+    )
+    unix: Path | None = Field(
+        None, description="Unix socket for `blocker bgp-feed` and `blocker routes`. Default routes.sock in data_dir."
+    )
+    group: str | None = Field(
+        None,
+        description="Group whose members may connect to it too, such as exabgp. Default none: the node's user alone.",
+    )
+    policy: Name = Field("default", description="Policy whose lists are routed. Default `default`.")
+    whole_hosts: bool = Field(
+        False,
+        description="Whether hosts that are listed whole are routed too, which a resolver stops otherwise. "
+        "Default false: only hosts of which single pages are listed.",
+    )
+    resolvers: tuple[Server, ...] = Field(
+        (),
+        max_length=8,
+        description="Up to 8 resolvers, as address, address:port or [address]:port. Those of the customers.",
+    )
+    quorum: int = Field(
+        1,
+        ge=1,
+        le=8,
+        description="How many resolvers must say an address for it to count. Default 1: any; see resolve.py.",
+    )
+    lookup_seconds: float = Field(
+        5.0, gt=0, le=60, description="Time for one resolver's answer, in seconds. Default 5."
+    )
+    lookup_tries: int = Field(3, ge=1, le=10, description="Packets sent to one resolver in that time. Default 3.")
+    lookups_per_second: float = Field(100.0, gt=0, le=10_000, description="Names looked up in a second. Default 100.")
+    lookups_at_once: int = Field(64, ge=1, le=4096, description="Names looked up at once. Default 64.")
+    min_ttl_seconds: float = Field(
+        60.0, ge=1, le=86_400, description="A host is not looked up again sooner, in seconds. Default 60."
+    )
+    max_ttl_seconds: float = Field(
+        3600.0, ge=1, le=604_800, description="A host is looked up again by then, in seconds. Default 3600."
+    )
+    dead_after_seconds: float = Field(
+        259_200.0,
+        ge=0,
+        description="A host that is nowhere for so long is reported as dead. Default 259 200: three days.",
+    )
+    popular_top: int = Field(
+        1000, ge=0, le=100_000,
+        description="So many names from the beginning of guards.popular_domains are looked up, and www. of them; "
+        "no address of theirs is routed. Default 1000; 0 looks none up.",
+    )  # fmt: skip
+    popular_exempt: tuple[str, ...] = Field(
+        (),
+        description="Names of popular_domains that may be routed nonetheless: the filter bears their traffic.",
+    )
+    max_per_host: int = Field(16, ge=1, le=1000, description="Routes for one host. Default 16.")
+    max_routes: int = Field(10_000, ge=1, le=1_000_000, description="Routes in all. Default 10 000.")
+    changes_per_minute: int = Field(
+        600, ge=1, le=1_000_000, description="Routes announced or withdrawn in a minute. Default 600."
+    )
+    withdraw_seconds: float = Field(
+        30.0, ge=0, le=3600, description="No withdrawal waits longer for changes_per_minute, in seconds. Default 30."
+    )
+    hold_down_seconds: float = Field(
+        86_400.0,
+        ge=0,
+        le=2_592_000,
+        description="A route stays so long after its host has moved. Default 86 400: a day.",
+    )
+    slot_seconds: float = Field(
+        600.0, ge=0, le=86_400,
+        description="At max_per_host, an address that its host has left keeps its place so long. Default 600 seconds.",
+    )  # fmt: skip
+    form: Literal["route", "flow"] = Field(
+        "route",
+        description="`route`: host routes (RFC 4271), all traffic. `flow`: FlowSpec (RFC 8955), some ports of it.",
+    )
+    communities: tuple[Community, ...] = Field(
+        ("65001:451",), max_length=16,
+        description="Communities of each route, by which routers know it. Never BLACKHOLE; NO_EXPORT is always added. "
+        "Default 65001:451.",
+    )  # fmt: skip
+    next_hop: NextHop = Field("self", description="Next hop of IPv4 routes: an address, or self. Default self.")
+    next_hop6: NextHop = Field("self", description="The same for IPv6. Default self.")
+    flow_redirect: Community = Field(
+        "65001:451", description="Route target of the VRF that FlowSpec redirects to. Default 65001:451."
+    )
+    flow_ports: tuple[Annotated[int, Field(ge=1, le=65535)], ...] = Field(
+        (80, 443),
+        min_length=1,
+        max_length=16,
+        description="Destination ports that FlowSpec redirects. Default 80, 443.",
+    )
+    flow_protocols: tuple[Literal["tcp", "udp"], ...] = Field(
+        ("tcp", "udp"), min_length=1,
+        description="Protocols that FlowSpec redirects. Default both: HTTP/3 is UDP, and would pass by the filter.",
+    )  # fmt: skip
+    when_stopped: Literal["keep", "withdraw"] = Field(
+        "keep",
+        description="When the node is stopped in order: keep the routes (the URL filter goes on with its lists), "
+        "or withdraw them (nothing is filtered by address any more). A node that dies withdraws none. Default keep.",
+    )
+    trial_networks: tuple[TrialNetwork, ...] = Field(
+        (), description="Networks for documentation and benchmarks that may be routed, for trials. Default none."
+    )
+
+    @model_validator(mode="after")
+    def _fits(self) -> RouteSettings:
+        if self.enabled and not self.resolvers:
+            raise ValueError("resolvers: routes need at least one")
+        if self.resolvers and self.quorum > len(self.resolvers):
+            raise ValueError("quorum: there are not so many resolvers")
+        if self.min_ttl_seconds > self.max_ttl_seconds:
+            raise ValueError("min_ttl_seconds: must not be above max_ttl_seconds")
+        for name, version in (("next_hop", 4), ("next_hop6", 6)):
+            value = getattr(self, name)
+            if value != "self" and ip_address(value).version != version:
+                raise ValueError(f"{name}: must be an IPv{version} address or self")
+        return self

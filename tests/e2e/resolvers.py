@@ -1,0 +1,276 @@
+"""A node that serves a zone, and real resolvers that take it, each with the configuration of `deploy`."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import subprocess
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import dns.exception
+import dns.flags
+import dns.message
+import dns.query
+import dns.rcode
+
+from tests.e2e.node import Node
+from tests.e2e.processes import spawn, until
+from tests.redis_server import free_port
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from tests.redis_server import RedisServer
+
+DEPLOY = Path(__file__).parents[2] / "deploy"
+SECRET = base64.b64encode(b"a secret of thirty-two bytes ...").decode()
+ZONE = "police.rpz.example"
+INSPECT = "inspect.rpz.example"
+PRIMARY = "192.0.2.10"
+# Names under .test are answered by nobody: these resolvers forward to a port where nobody listens, or have no network.
+BLOCKED = "listed.example"
+
+
+class Feeding(Node):
+    """A node with one zone, told to one secondary."""
+
+    def __init__(self, directory: Path, redis: RedisServer, secondary: int, *, signed: bool = True) -> None:
+        self.zone_port = free_port()
+        self.zone_file: Path | None = None
+        key = ', key = "resolver"' if signed else ""
+        super().__init__(
+            directory,
+            redis,
+            f"""
+            [feeds.rpz]
+            enabled = true
+            port = {self.zone_port}
+            [feeds.rpz.keys.resolver]
+            secret = "{SECRET}"
+            [feeds.rpz.zones.police]
+            origin = "{ZONE}"
+            keys = ["resolver"]
+            networks = [{"" if signed else '"127.0.0.0/8"'}]
+            secondaries = [{{ address = "127.0.0.1", port = {secondary}{key} }}]
+            [feeds.rpz.zones.inspect]
+            origin = "{INSPECT}"
+            carries = "inspect"
+            addresses = ["192.0.2.80"]
+            keys = ["resolver"]
+            secondaries = [{{ address = "127.0.0.1", port = {secondary}{key} }}]
+            """,
+        )
+
+    def names(self, *more: str) -> None:
+        """Make these and enough others the list, so that a difference is smaller than the zone."""
+        self.push(*(f"http://filler{at}.example/" for at in range(200)), f"http://*.{BLOCKED}", *more)
+        self.export()
+
+    def roll_back(self) -> None:
+        """Make the first version the present one again."""
+        self.command("lists", "rollback", "police", "1", "--reason", "test")
+        self.export()
+
+    def export(self) -> None:
+        """Write the zone where a resolver reads it from a file."""
+        if self.zone_file is not None:
+            self.command("export", "rpz", "police", "--output", str(self.zone_file))
+
+
+def rcode(port: int, name: str) -> str:
+    """How a resolver answers a name: its RCODE, or nothing."""
+    return answer(port, name)[0]
+
+
+def answer(port: int, name: str, kind: str = "A") -> tuple[str, list[str]]:
+    """RCODE and data of a resolver's answer; nothing if there is none."""
+    asked = dns.message.make_query(name, kind)
+    with contextlib.suppress(dns.exception.DNSException, OSError):
+        told = dns.query.udp(asked, "127.0.0.1", timeout=2, port=port)
+        return dns.rcode.to_text(told.rcode()), [str(data) for rrset in told.answer for data in rrset]
+    return "", []
+
+
+class Origin:
+    """An authoritative BIND for the names that are not listed: everything under `example.` has 192.0.2.1."""
+
+    def __init__(self, directory: Path) -> None:
+        self.port = free_port()
+        directory.mkdir()
+        (directory / "example.zone").write_text(
+            "$TTL 5\n@ IN SOA ns.example. x.example. 1 60 60 60 5\n@ IN NS ns.example.\n* IN A 192.0.2.1\n"
+            "*.listed IN A 192.0.2.1\n",
+            "utf-8",
+        )
+        (directory / "named.conf").write_text(
+            f'options {{ directory "{directory}"; listen-on port {self.port} {{ 127.0.0.1; }};'
+            f' listen-on-v6 {{ none; }}; recursion no; pid-file "{directory}/pid";'
+            f' session-keyfile "{directory}/session"; }};\n'
+            'controls { };\nzone "example" { type primary; file "example.zone"; };\n',
+            "utf-8",
+        )
+        self.process = spawn_logged(["named", "-g", "-c", "named.conf"], directory)
+        until(lambda: rcode(self.port, "ns.example") == "NOERROR")
+
+    def close(self) -> None:
+        end(self.process)
+
+
+def spawn_logged(command: Sequence[str], directory: Path) -> subprocess.Popen[bytes]:
+    """A process whose output is in `log` of its directory."""
+    with (directory / "log").open("wb") as log:
+        return spawn(command, cwd=directory, stdout=log, stderr=subprocess.STDOUT)
+
+
+def end(process: subprocess.Popen[bytes]) -> None:
+    """End a process that was started here."""
+    process.terminate()
+    try:
+        process.wait(10)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait(10)
+
+
+class Resolver:
+    """A resolver in a directory of its own."""
+
+    package = ""
+    files: tuple[str, ...] = ()
+    signed = True  # whether it knows TSIG
+
+    def __init__(self, directory: Path, node: Feeding, port: int, origin: Origin) -> None:
+        self.port, self.directory = port, directory
+        directory.mkdir()
+        changes = self.changes(node, origin)
+        for name in self.files:
+            text = (DEPLOY / self.package / name).read_text("utf-8")
+            for found, put in changes:
+                assert len(self.files) > 1 or found in text, f"{name} has no {found}"
+                text = text.replace(found, put)
+            (directory / name).write_text(text, "utf-8")
+        self.process = spawn_logged(self.command(), directory)
+
+    def changes(self, node: Feeding, origin: Origin) -> Iterable[tuple[str, str]]:
+        """What is another place here: text and what takes its place."""
+        raise NotImplementedError
+
+    def command(self) -> Sequence[str]:
+        """How it is started."""
+        raise NotImplementedError
+
+    def check(self) -> None:
+        """Look at how it got the updates."""
+
+    def log(self) -> str:
+        """What it has written."""
+        return (self.directory / "log").read_text("utf-8", "replace")
+
+    def close(self) -> None:
+        end(self.process)
+
+
+class Bind(Resolver):
+    """BIND."""
+
+    package, files = "bind", ("named.conf",)
+
+    def changes(self, node: Feeding, origin: Origin) -> Iterable[tuple[str, str]]:
+        (self.directory / "key").write_text(
+            f'key "resolver" {{ algorithm hmac-sha256; secret "{SECRET}"; }};\n', "utf-8"
+        )
+        here = f'pid-file "{self.directory}/pid"; session-keyfile "{self.directory}/session"; dnssec-validation no; '
+        here += f"forward only; forwarders {{ 127.0.0.1 port {origin.port}; }};"
+        return (
+            ("/etc/bind/blocker.key", f"{self.directory}/key"),
+            ('directory "/var/cache/bind";', f'directory "{self.directory}"; {here}'),
+            ("listen-on port 53", f"listen-on port {self.port}"),
+            (f"primaries {{ {PRIMARY} port 5354", f"primaries {{ 127.0.0.1 port {node.zone_port}"),
+            ("logging {", "controls { };\nlogging {"),
+        )
+
+    def command(self) -> Sequence[str]:
+        return ["named", "-g", "-c", "named.conf", "-n", "1"]
+
+    def check(self) -> None:
+        # Each of the two updates came as a difference: BIND keeps those in its journal.
+        dumped = subprocess.run(
+            ["named-journalprint", f"{ZONE}.zone.jnl"], cwd=self.directory, capture_output=True, check=True, text=True
+        ).stdout
+        assert dumped.count("\tSOA\t") == 4, "two differences, each from one SOA to the next"
+
+
+class BindWithInspection(Bind):
+    """BIND with the second zone too, as the comment in its configuration says."""
+
+    def changes(self, node: Feeding, origin: Origin) -> Iterable[tuple[str, str]]:
+        text = (DEPLOY / self.package / "named.conf").read_text("utf-8")
+        zone = text[text.index(f'zone "{ZONE}" {{') :]
+        line = f'zone "{INSPECT}" policy given min-update-interval 5;'
+        return ((zone, zone + zone.replace(ZONE, INSPECT)), (f"//   {line}", line), *super().changes(node, origin))
+
+
+class Unbound(Resolver):
+    """Unbound, which knows no TSIG."""
+
+    package, files, signed = "unbound", ("unbound.conf",), False
+
+    def changes(self, node: Feeding, origin: Origin) -> Iterable[tuple[str, str]]:
+        here = f'directory: "{self.directory}"\n    chroot: ""\n    username: ""\n    pidfile: "{self.directory}/pid"\n'
+        here += "    do-not-query-localhost: no\n    use-syslog: no\n    verbosity: 4\n"
+        forward = f'forward-zone:\n    name: "example"\n    forward-addr: 127.0.0.1@{origin.port}\n'
+        return (
+            ("    port: 53\n", f"    port: {self.port}\n    {here}"),
+            (f"primary: {PRIMARY}@5354", f"primary: 127.0.0.1@{node.zone_port}"),
+            (f"allow-notify: {PRIMARY}", "allow-notify: 127.0.0.1"),
+            ("/var/lib/unbound", str(self.directory)),
+            ("\nrpz:", f"\n{forward}\nrpz:"),
+        )
+
+    def command(self) -> Sequence[str]:
+        return ["unbound", "-d", "-c", "unbound.conf"]
+
+    def check(self) -> None:
+        assert self.log().count("last IXFR packet") >= 2, "the updates came as differences"
+
+
+class PowerDns(Resolver):
+    """PowerDNS Recursor."""
+
+    package, files = "pdns-recursor", ("recursor.conf", "blocker.lua")
+
+    def changes(self, node: Feeding, origin: Origin) -> Iterable[tuple[str, str]]:
+        here = f"socket-dir={self.directory}\nforward-zones=example=127.0.0.1:{origin.port}\ndnssec=off\nloglevel=6\n"
+        return (
+            ("local-port=53\n", f"local-port={self.port}\n{here}"),
+            ("/etc/powerdns", str(self.directory)),
+            (f"{PRIMARY}:5354", f"127.0.0.1:{node.zone_port}"),
+            ('"SECRET"', f'"{SECRET}"'),
+            ("/var/lib/powerdns", str(self.directory)),
+        )
+
+    def command(self) -> Sequence[str]:
+        return ["pdns_recursor", "--config-dir=.", "--daemon=no", "--write-pid=no", "--disable-syslog", "--threads=1"]
+
+    def check(self) -> None:
+        assert self.log().count("Processing deltas") >= 2, "the updates came as differences"
+
+
+class Knot(Resolver):
+    """Knot Resolver, which reads the zone from a file."""
+
+    package, files = "knot-resolver", ("kresd.conf",)
+
+    def changes(self, node: Feeding, origin: Origin) -> Iterable[tuple[str, str]]:
+        node.zone_file = self.directory / f"{ZONE}.zone"
+        node.export()
+        forward = f"policy.add(policy.suffix(policy.STUB('127.0.0.1@{origin.port}'), {{todname('example.')}}))\n"
+        return (
+            ("'127.0.0.1', 53,", f"'127.0.0.1', {self.port},"),
+            ("/var/lib/knot-resolver", str(self.directory)),
+            ("true))\n", f"true))\n{forward}trust_anchors.remove('.')\n"),
+        )
+
+    def command(self) -> Sequence[str]:
+        return ["kresd", "-n", "-c", "kresd.conf", str(self.directory)]

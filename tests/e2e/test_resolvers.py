@@ -1,0 +1,93 @@
+"""Real resolvers take the zone of a real node, each with its configuration of `deploy`, unchanged but for places."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.e2e.processes import until
+from tests.e2e.resolvers import (
+    BLOCKED,
+    Bind,
+    BindWithInspection,
+    Feeding,
+    Knot,
+    Origin,
+    PowerDns,
+    Resolver,
+    Unbound,
+    answer,
+    rcode,
+)
+from tests.redis_server import RedisServer, free_port
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+@pytest.fixture(scope="module")
+def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    with RedisServer(tmp_path_factory.mktemp("redis"), aof=True) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def origin(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Origin]:
+    running = Origin(tmp_path_factory.mktemp("origin") / "named")
+    yield running
+    running.close()
+
+
+class Chain:
+    """A node and the resolver that follows it."""
+
+    def __init__(self, directory: Path, redis: RedisServer, origin: Origin, kind: type[Resolver]) -> None:
+        port = free_port()
+        (directory / "node").mkdir()
+        self.node = Feeding(directory / "node", redis, port, signed=kind.signed)
+        self.node.names("http://first.example/")
+        self.resolver = kind(directory / "resolver", self.node, port, origin)
+
+    def close(self) -> None:
+        self.resolver.close()
+        self.node.process.stop()
+
+
+@pytest.fixture
+def chain(tmp_path: Path, redis: RedisServer, origin: Origin, request: pytest.FixtureRequest) -> Iterator[Chain]:
+    running = Chain(tmp_path, redis, origin, request.param)
+    yield running
+    running.close()
+
+
+@pytest.mark.parametrize("chain", [Bind, Unbound, PowerDns, Knot], indirect=True)
+def test_updates_come_as_differences_and_a_rollback_is_one(chain: Chain) -> None:
+    port = chain.resolver.port
+    until(lambda: rcode(port, BLOCKED) == "NXDOMAIN")
+    assert rcode(port, f"a.b.{BLOCKED}") == "NXDOMAIN"
+    assert rcode(port, "first.example") == "NXDOMAIN"
+    assert answer(port, "a.first.example") == ("NOERROR", ["192.0.2.1"]), "a rule of a host is of that alone"
+    assert answer(port, f"not{BLOCKED}") == ("NOERROR", ["192.0.2.1"])
+    chain.node.names("http://second.example/")
+    until(lambda: rcode(port, "second.example") == "NXDOMAIN")
+    until(lambda: rcode(port, "first.example") == "NOERROR")
+    chain.node.roll_back()
+    until(lambda: rcode(port, "second.example") == "NOERROR")
+    until(lambda: rcode(port, "first.example") == "NXDOMAIN")
+    assert rcode(port, BLOCKED) == "NXDOMAIN"
+    chain.resolver.check()
+    log = chain.node.process.log()
+    assert not [name for name in (BLOCKED, "first.example", "filler7") if name in log], "no entry is logged"
+
+
+@pytest.mark.parametrize("chain", [BindWithInspection], indirect=True)
+def test_hosts_with_listed_pages_go_to_the_url_filter(chain: Chain) -> None:
+    port = chain.resolver.port
+    chain.node.names("http://page.example/listed/", "http://*.wide.example/listed/", "http://whole.wide.example/")
+    until(lambda: answer(port, "page.example") == ("NOERROR", ["192.0.2.80"]))
+    until(lambda: answer(port, "whole.wide.example") == ("NXDOMAIN", []))
+    assert answer(port, "any.wide.example") == ("NOERROR", ["192.0.2.80"])
+    assert answer(port, "a.page.example") == ("NOERROR", ["192.0.2.1"])
+    assert answer(port, f"a.{BLOCKED}") == ("NXDOMAIN", [])

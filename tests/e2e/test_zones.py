@@ -1,0 +1,117 @@
+"""A real node's zone as dig and kdig see it: transfers, wrong keys, a configuration read anew, nothing kept."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.e2e.processes import until
+from tests.e2e.resolvers import BLOCKED, SECRET, ZONE, Feeding
+from tests.redis_server import RedisServer, free_port
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+# An address of this machine that nothing else uses: whoever asks from it leaves it nowhere.
+CLIENT = "127.83.91.7"
+OTHER = "bm90IHRoZSBzZWNyZXQgb2YgYW55Ym9keQ=="
+
+
+@pytest.fixture(scope="module")
+def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    with RedisServer(tmp_path_factory.mktemp("redis"), aof=True) as running:
+        yield running
+
+
+@pytest.fixture
+def node(tmp_path: Path, redis: RedisServer) -> Iterator[Feeding]:
+    running = Feeding(tmp_path, redis, free_port())
+    running.names("http://first.example/")
+    until(lambda: serial(running) != "")
+    yield running
+    running.process.stop()
+
+
+def dig(node: Feeding, *words: str, key: str = f"hmac-sha256:resolver:{SECRET}", zone: str = ZONE) -> str:
+    """What dig says."""
+    signed = ["-y", key] if key else []
+    command = [
+        "dig",
+        "@127.0.0.1",
+        "-p",
+        str(node.zone_port),
+        "-b",
+        CLIENT,
+        "+time=5",
+        "+tries=1",
+        *signed,
+        zone,
+        *words,
+    ]
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout
+
+
+def data(answer: str) -> list[str]:
+    """Where the names of a transfer lead."""
+    return [words[4] for words in map(str.split, answer.splitlines()) if words[3:4] == ["CNAME"]]
+
+
+def serial(node: Feeding) -> str:
+    found = dig(node, "SOA", "+short").split()
+    return found[2] if len(found) == 7 else ""
+
+
+def test_two_programs_read_the_same_zone(node: Feeding) -> None:
+    told = dig(node, "AXFR", "+onesoa", "+noall", "+answer")
+    lines = sorted(line.split(maxsplit=4) for line in told.splitlines() if line and not line.startswith(";"))
+    names = {owner.removesuffix(f".{ZONE}.") for owner, _, _, kind, data in lines if (kind, data) == ("CNAME", ".")}
+    assert names == {BLOCKED, f"*.{BLOCKED}", "first.example", *(f"filler{at}.example" for at in range(200))}
+    command = ["kdig", "@127.0.0.1", "-p", str(node.zone_port), "-y", f"hmac-sha256:resolver:{SECRET}", ZONE, "AXFR"]
+    other = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert other.count("\tCNAME\t.") == len(names)
+    known = serial(node)
+    assert dig(node, f"IXFR={known}", "+noall", "+answer").count("\tSOA\t") == 1
+    node.names("http://second.example/")
+    until(lambda: serial(node) > known)
+    changed = dig(node, f"IXFR={known}", "+noall", "+answer", "+tcp")
+    assert changed.count("\tSOA\t") == 4
+    assert changed.count("first.example") == changed.count("second.example") == 1
+
+
+def test_who_may_not_have_it_is_told_so_and_what_they_asked_is_kept_nowhere(node: Feeding) -> None:
+    assert "Transfer failed" in dig(node, "AXFR", key="")
+    assert "BADSIG" in dig(node, "SOA", key=f"hmac-sha256:resolver:{OTHER}")
+    assert "BADKEY" in dig(node, "SOA", key=f"hmac-sha256:stranger:{SECRET}")
+    assert "status: REFUSED" in dig(node, "SOA", zone="zq83asked.example")
+    assert "status: REFUSED" in dig(node, "A", zone=f"{BLOCKED}.{ZONE}")
+    assert "status: NOTIMP" in dig(node, "SOA", "+opcode=notify")
+    assert serial(node)
+    log = node.process.log()
+    for secret in (CLIENT, "zq83asked", "stranger", SECRET, OTHER, BLOCKED, "first.example", "filler7"):
+        assert secret not in log
+
+
+def test_keys_and_actions_change_when_the_configuration_is_read_anew(node: Feeding) -> None:
+    before = serial(node)
+    file = node.directory / "blocker.toml"
+    file.write_text(file.read_text("utf-8").replace(SECRET, OTHER).replace(
+        f'origin = "{ZONE}"', f'origin = "{ZONE}"\naction = "nodata"'
+    ), "utf-8")  # fmt: skip
+    node.process.process.send_signal(signal.SIGHUP)  # type: ignore[union-attr]
+    new = f"hmac-sha256:resolver:{OTHER}"
+    until(lambda: data(dig(node, "AXFR", "+noall", "+answer", key=new)) == ["*."] * 203)
+    assert "BADSIG" in dig(node, "SOA")
+    assert dig(node, "SOA", "+short", key=new).split()[2] > before
+    changed = dig(node, f"IXFR={before}", "+noall", "+answer", "+tcp", key=new)
+    assert data(changed) == ["*."] * 203, "whole, since all of it is said otherwise"
+
+
+def test_a_node_that_was_killed_goes_on_with_the_same_serial(node: Feeding) -> None:
+    before = serial(node)
+    node.process.kill()
+    node.process.start()
+    until(lambda: serial(node) == before)

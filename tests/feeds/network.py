@@ -1,0 +1,263 @@
+"""The real programs around a route feed, on this machine's own addresses and free ports: Knot DNS as the resolver's
+source of truth, ExaBGP as the speaker and BIRD as the router, the latter two with the configurations of `deploy`.
+"""
+
+from __future__ import annotations
+
+import getpass
+import json
+import re
+import shutil
+import subprocess
+from ipaddress import ip_address
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from tests.e2e.node import Node
+from tests.e2e.processes import STOP_DEADLINE, program, spawn, until
+from tests.redis_server import free_port
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from types import TracebackType
+
+    from tests.redis_server import RedisServer
+
+DEPLOY = Path(__file__).parents[2] / "deploy"
+FEED, ROUTER = "127.0.0.2", "127.0.0.3"
+ALL_TRIALS = ["192.0.2.0/24", "198.51.100.0/24", "203.0.113.0/24", "198.18.0.0/15", "2001:db8::/32"]
+NEXT_HOP6 = "2001:db8:ffff::80"
+
+
+def binary(name: str) -> str:
+    """A program of the administrator's directories, which are not on everybody's PATH."""
+    found = shutil.which(name, path="/usr/sbin:/usr/bin:/sbin:/bin:/usr/local/sbin:/usr/local/bin")
+    assert found, f"these tests need {name}; see tests/install-packages"
+    return found
+
+
+class _Process:
+    """One program in a directory of its own; killed with the test process."""
+
+    def __init__(self, directory: Path, name: str) -> None:
+        self.directory = directory / name
+        self.directory.mkdir()
+        self.logs = self.directory / "log"
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def run(self, command: Sequence[str], environment: Mapping[str, str] | None = None) -> None:
+        with self.logs.open("ab") as log:
+            self.process = spawn(command, stdout=log, stderr=log, cwd=self.directory, env=environment)
+
+    def log(self) -> str:
+        return self.logs.read_text("utf-8", "replace")
+
+    def stop(self) -> None:
+        if self.process is not None and self.process.poll() is None:
+            self.process.terminate()
+            try:
+                self.process.wait(STOP_DEADLINE)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+
+    def kill(self) -> None:
+        assert self.process is not None
+        self.process.kill()
+        self.process.wait()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+
+class Knot(_Process):
+    """An authoritative server for `example` and all names under it."""
+
+    def __init__(self, directory: Path, name: str = "knot", ttl: int = 1) -> None:
+        super().__init__(directory, name)
+        self.port = free_port()
+        self.ttl = ttl
+        self._serial = 0
+        self._records: dict[str, list[str]] = {}
+        self.start()
+
+    @property
+    def address(self) -> str:
+        return f"127.0.0.1:{self.port}"
+
+    def start(self) -> None:
+        self._write()
+        (self.directory / "knot.conf").write_text(
+            f"""
+server:
+    rundir: {self.directory}
+    listen: 127.0.0.1@{self.port}
+    tcp-workers: 1
+    udp-workers: 1
+database:
+    storage: {self.directory}
+log:
+  - target: stderr
+    any: info
+control:
+    listen: {self.directory}/ctl
+template:
+  - id: default
+    storage: {self.directory}
+    zonefile-load: whole
+zone:
+  - domain: example
+    file: example.zone
+""",
+            "utf-8",
+        )
+        self.run([binary("knotd"), "-c", str(self.directory / "knot.conf")])
+        until(lambda: self._control("zone-status").returncode == 0 and "loaded" in self.log())
+
+    def serve(self, **records: str | Iterable[str]) -> None:
+        """Names under `example` (a double underscore is a dot): addresses, or the name that it is an alias of."""
+        for name, value in records.items():
+            values = [value] if isinstance(value, str) else list(value)
+            self._records[name.replace("__", ".").replace("_", "-")] = [_record(one) for one in values]
+        self.reload()
+
+    def forget(self, name: str) -> None:
+        del self._records[name]
+        self.reload()
+
+    def reload(self) -> None:
+        self._write()
+        done = self._control("-b", "zone-reload", "example")
+        assert done.returncode == 0, done.stderr
+
+    def _control(self, *words: str) -> subprocess.CompletedProcess[str]:
+        command = [binary("knotc"), "-s", str(self.directory / "ctl"), *words]
+        return subprocess.run(command, capture_output=True, text=True, check=False)
+
+    def _write(self) -> None:
+        self._serial += 1
+        lines = [
+            f"$ORIGIN example.\n$TTL {self.ttl}\n@ SOA ns.example. root.example. {self._serial} 60 60 60 1\n@ NS ns"
+        ]
+        lines += ["ns A 127.0.0.1"]
+        lines += [f"{name} {record}" for name, records in self._records.items() for record in records]
+        (self.directory / "example.zone").write_text("\n".join(lines) + "\n", "utf-8")
+
+
+def _record(value: str) -> str:
+    try:
+        return f"{'A' if ip_address(value).version == 4 else 'AAAA'} {value}"
+    except ValueError:
+        return f"CNAME {value}"
+
+
+class Bird(_Process):
+    """The router of `deploy/bird`."""
+
+    def __init__(self, directory: Path) -> None:
+        super().__init__(directory, "bird")
+        self.port = free_port()
+        text = (DEPLOY / "bird" / "bird.conf").read_text("utf-8")
+        text = text.replace("192.0.2.10", FEED).replace("192.0.2.1", ROUTER).replace("port 179", f"port {self.port}")
+        (self.directory / "bird.conf").write_text(text, "utf-8")
+        self.run([binary("bird"), "-f", "-c", "bird.conf", "-s", "ctl", "-P", "pid"])
+        until((self.directory / "ctl").exists)
+
+    def show(self, table: str) -> str:
+        done = subprocess.run(
+            [binary("birdc"), "-s", str(self.directory / "ctl"), "show", "route", "table", table, "all"],
+            capture_output=True, text=True, check=True,
+        )  # fmt: skip
+        return done.stdout
+
+    def routes(self) -> set[str]:
+        """The addresses that it routes."""
+        text = self.show("master4") + self.show("master6")
+        return {found[1] for found in re.finditer(r"^([0-9a-f.:]+)/(?:32|128) ", text, re.MULTILINE)}
+
+    def flows(self) -> str:
+        return self.show("flowtab4") + self.show("flowtab6")
+
+    def becomes(self, *addresses: str) -> None:
+        """Wait until it has just these."""
+        until(lambda: self.routes() == set(addresses), 30)
+
+
+class ExaBgp(_Process):
+    """ExaBGP as in `deploy/exabgp`, which runs `blocker bgp-feed`."""
+
+    def __init__(self, directory: Path, bird: Bird, socket: Path) -> None:
+        super().__init__(directory, "exabgp")
+        text = (DEPLOY / "exabgp" / "exabgp.conf").read_text("utf-8").replace("192.0.2.10", FEED)
+        text = text.replace("neighbor 192.0.2.1 ", f"neighbor {ROUTER} ").replace(
+            "/run/blocker/routes.sock", str(socket)
+        )
+        text = text.replace("/usr/local/bin/blocker", " ".join(program()))
+        text = text.replace("connect 179;", f"connect {bird.port};")
+        (self.directory / "exabgp.conf").write_text(text, "utf-8")
+        text = (DEPLOY / "exabgp" / "exabgp.env").read_text("utf-8")
+        (self.directory / "exabgp.env").write_text(text.replace("'exabgp'", f"'{getpass.getuser()}'"), "utf-8")
+        self.start()
+
+    def start(self) -> None:
+        files = [f"{self.directory}/exabgp.env", f"{self.directory}/exabgp.conf"]
+        self.run([binary("exabgp"), "--env", *files])
+
+    def feed(self) -> int:
+        """The process id of the feed that it runs."""
+        assert self.process is not None
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text("ascii").split()
+        assert len(children) == 1
+        return int(children[0])
+
+
+class RouteNode(Node):
+    """A node that announces routes."""
+
+    def __init__(
+        self, directory: Path, redis: RedisServer, resolvers: Sequence[str], *,
+        popular: Sequence[str] = ("popular.example",), own: Sequence[str] = (), **routes: Any,  # noqa: ANN401 - as the settings have them
+    ) -> None:  # fmt: skip
+        (directory / "popular.txt").write_text("".join(f"{name}\n" for name in popular), "utf-8")
+        chosen = {
+            "enabled": True, "resolvers": list(resolvers), "trial_networks": ALL_TRIALS, "next_hop": FEED,
+            "next_hop6": NEXT_HOP6, "min_ttl_seconds": 1, "max_ttl_seconds": 1, "lookup_seconds": 2,
+            "hold_down_seconds": 86400, **routes,
+        }  # fmt: skip
+        lines = [f"{name} = {json.dumps(value)}" for name, value in chosen.items()]
+        guards = f'[guards]\npopular_domains = "{directory}/popular.txt"\nown_networks = {json.dumps(list(own))}\n'
+        super().__init__(directory, redis, "\n".join(["[routes]", *lines, "", guards]))
+        self.socket = directory / "var" / "routes.sock"
+
+    def rewrite(self, name: str, value: object) -> None:
+        """Change a setting of the routes in the file."""
+        path = self.directory / "blocker.toml"
+        line = re.compile(rf"^{name} = .*$", re.MULTILINE)
+        text, count = line.subn(f"{name} = {json.dumps(value)}", path.read_text("utf-8"))
+        assert count == 1
+        path.write_text(text, "utf-8")
+
+    def report(self, *options: str) -> dict[str, Any]:
+        """What `blocker routes` says."""
+        return self.command("routes", *options)
+
+    def why(self) -> dict[str, tuple[str, str | None]]:
+        """State and reason of each address."""
+        return {one["address"]: (one["state"], one["reason"]) for one in self.report()["addresses"]}
+
+    def knows(self, start: str) -> Callable[[], bool]:
+        """Whether it has heard of an address that begins so; to wait for."""
+        return lambda: any(address.startswith(start) for address in self.why())
+
+    def metric(self, name: str, **labels: str) -> float:
+        """A value of /metrics."""
+        text = self.process.get("/metrics")[1].decode()
+        shown = "{" + ",".join(f'{key}="{value}"' for key, value in labels.items()) + "}" if labels else ""
+        found = re.search(rf"^{re.escape(name + shown)} (\S+)$", text, re.MULTILINE)
+        assert found, f"{name}{shown} is not there"
+        return float(found[1])

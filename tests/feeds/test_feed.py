@@ -1,0 +1,210 @@
+"""A feed follows a real store: versions, serials, what must not unblock anything, and notices until they are heard."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import dns.flags
+import dns.message
+import pytest
+from redis import Redis
+
+from blocker.errors import KeyMaterialError
+from blocker.feed_section import RpzSettings
+from blocker.feeds.rpz import RpzFeed
+from blocker.ingest.plan import PublishOptions
+from blocker.ingest.publish import publish
+from blocker.ingest.rollback import rollback
+from blocker.matcher import Policy
+from blocker.store.redis import Store
+from blocker.store.sealing import Keyring
+from tests.e2e import processes
+from tests.feeds.support import KEYRING, KEYS, ORIGIN, rule_set
+from tests.redis_server import RedisServer
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterator
+
+    from blocker.feeds.zone import Version
+
+KEYS_OF_DEPLOYMENT = Keyring(lookup=b"0123456789abcdef", seal=bytes(range(32)))
+
+
+@pytest.fixture(scope="module")
+def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    with RedisServer(tmp_path_factory.mktemp("redis")) as running:
+        yield running
+
+
+class World:
+    """A deployment, and feeds that follow it."""
+
+    def __init__(self, redis: RedisServer) -> None:
+        self.redis = redis
+        self.deployment = f"t{secrets.token_hex(8)}"
+
+    async def connect(self) -> Store:
+        return await Store.open(self.redis.url, self.deployment, keyring=KEYS_OF_DEPLOYMENT)
+
+    async def put(self, name: str, *lines: str, action: str = "block", mode: str = "enforce") -> None:
+        options = PublishOptions(action=action, mode=mode)  # type: ignore[arg-type]
+        async with await self.connect() as store:
+            await publish(store, KEYS_OF_DEPLOYMENT, name, options, rule_set(lines), reason="test", now=time.time())
+
+    async def back(self, name: str, serial: int) -> None:
+        async with await self.connect() as store:
+            await rollback(store, KEYS_OF_DEPLOYMENT, name, serial, reason="test", now=time.time())
+
+    async def retire(self, name: str) -> None:
+        async with await self.connect() as store:
+            head = await store.manifest(name)
+            await store.commit(
+                replace(head, serial=head.serial + 1, retired=True, entries=0, layers=()), expected=head.serial
+            )
+
+    def empty(self) -> None:
+        """All that the store has is gone."""
+        with Redis.from_url(self.redis.url) as client:
+            client.flushall()
+
+    @contextlib.asynccontextmanager
+    async def feed(self, policies: tuple[Policy, ...] = (), **zone: Any) -> AsyncIterator[RpzFeed]:  # noqa: ANN401
+        feed = RpzFeed(described(**zone), policies, self.connect, KEYS_OF_DEPLOYMENT, 0.2)
+        await feed.start()
+        running = asyncio.create_task(feed.run())
+        try:
+            yield feed
+        finally:
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
+            await feed.stop()
+
+
+def described(**zone: Any) -> RpzSettings:  # noqa: ANN401 - any field's own type
+    fields = {"origin": ORIGIN, "keys": ["resolver"], **zone}
+    return RpzSettings.model_validate({"enabled": True, "port": 0, "keys": KEYS, "zones": {"police": fields}})
+
+
+@pytest.fixture
+def world(redis: RedisServer) -> World:
+    return World(redis)
+
+
+def version(feed: RpzFeed) -> Version | None:
+    return feed._zones["police"].version
+
+
+def names(feed: RpzFeed) -> set[str]:
+    found = version(feed)
+    return set() if found is None else {name for name, _, _ in found.zone.names(0, 1000)}
+
+
+def serial(feed: RpzFeed) -> int:
+    found = version(feed)
+    return 0 if found is None else found.serial
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    await asyncio.to_thread(processes.until, condition)
+
+
+async def test_nodes_agree_and_a_rollback_goes_forward(world: World) -> None:
+    async with world.feed() as one, world.feed() as other:
+        await world.put("police", "http://a.example/")
+        await until(lambda: names(one) == names(other) == {"a.example"})
+        first = serial(one)
+        await world.put("police", "http://a.example/", "http://b.example/")
+        await until(lambda: names(one) == names(other) == {"a.example", "b.example"})
+        second = serial(one)
+        await world.back("police", 1)
+        await until(lambda: names(one) == names(other) == {"a.example"})
+        assert first < second < serial(one) == serial(other)
+        third = serial(one)
+    async with world.feed() as late:
+        await until(lambda: names(late) == {"a.example"})
+        assert serial(late) == third, "a start is no change"
+
+
+async def test_only_what_the_policy_enforces_is_there(world: World) -> None:
+    await world.put("police", "http://*.a.example", "http://page.example/listed/")
+    await world.put("trial", "http://trial.example/", mode="shadow")
+    await world.put("pardon", "http://x.a.example/", action="allow")
+    async with world.feed() as feed:
+        await until(lambda: names(feed) == {"a.example", "x.a.example"})
+    chosen = Policy(name="family", lists={"police": None, "trial": "enforce"})
+    async with world.feed((chosen,), policy="family") as feed:
+        await until(lambda: names(feed) == {"a.example", "trial.example"})
+        before = serial(feed)
+        feed.configure(described(policy="family", action="nodata"), (chosen,), 0.2)
+        await until(lambda: serial(feed) > before)
+        assert names(feed) == {"a.example", "trial.example"}, "another action is a new version"
+        await world.retire("trial")
+        await until(lambda: names(feed) == {"a.example"})
+
+
+async def test_an_emptied_store_unblocks_nothing(redis: RedisServer) -> None:
+    world = World(redis)
+    async with world.feed() as fresh:
+        await until(lambda: "none of its lists" in fresh._told.get("police", ""))
+        assert version(fresh) is None, "not an empty zone"
+    await world.put("police", "http://a.example/")
+    async with world.feed() as feed:
+        await until(lambda: names(feed) == {"a.example"})
+        before = serial(feed)
+        world.empty()
+        await until(lambda: bool(feed._told.get("police")))
+        assert names(feed) == {"a.example"}
+        await world.put("other", "http://b.example/")
+        await until(lambda: "left the store" in feed._told["police"])
+        assert names(feed) == {"a.example"}
+        await world.put("police", "http://c.example/")
+        await until(lambda: names(feed) == {"b.example", "c.example"})
+        assert serial(feed) > before
+
+
+async def test_without_the_seal_key_it_says_so(world: World) -> None:
+    with pytest.raises(KeyMaterialError, match=r"copy seal\.key"):
+        RpzFeed(described(), (), world.connect, Keyring(lookup=b"0123456789abcdef", seal=None))
+
+
+class Secondary(asyncio.DatagramProtocol):
+    """A secondary that misses the first notice, answers the second with a forgery first."""
+
+    def __init__(self) -> None:
+        self.heard: list[int] = []
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport: Any = transport
+
+    def datagram_received(self, data: bytes, address: Any) -> None:  # noqa: ANN401 - asyncio's own
+        notice = dns.message.from_wire(data, keyring=KEYRING)
+        assert notice.had_tsig
+        assert notice.flags & dns.flags.AA
+        self.heard.append(notice.answer[0][0].serial)
+        if len(self.heard) > 1:
+            answer = dns.message.make_response(notice)
+            forged = dns.message.Message(notice.id)
+            forged.flags = answer.flags
+            forged.question = notice.question
+            self.transport.sendto(forged.to_wire(), address)
+            self.transport.sendto(answer.to_wire(), address)
+
+
+async def test_notices_are_repeated_until_they_are_heard(world: World) -> None:
+    loop = asyncio.get_running_loop()
+    transport, secondary = await loop.create_datagram_endpoint(Secondary, local_addr=("127.0.0.1", 0))
+    port = transport.get_extra_info("sockname")[1]
+    told = {"address": "127.0.0.1", "port": port, "key": "resolver"}
+    async with world.feed(secondaries=[told]) as feed:
+        await world.put("police", "http://a.example/")
+        await until(lambda: feed.notifier.heard == 1)
+        assert secondary.heard == [serial(feed)] * 2
+        await world.put("police", "http://b.example/")
+        await until(lambda: feed.notifier.heard == 2)
+        assert secondary.heard[2:] == [serial(feed)]
+    transport.close()

@@ -1,0 +1,149 @@
+"""The sockets: cut connections, slow readers, too many of them, and what is left of them afterwards."""
+
+from __future__ import annotations
+
+import asyncio
+import struct
+from typing import TYPE_CHECKING
+
+import dns.asyncquery
+import dns.message
+import dns.rcode
+import dns.zone
+import pytest
+
+from tests.e2e import processes
+from tests.feeds.support import ORIGIN, Primary, plan, query, version
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+LONG = [f"http://*.{'x' * 60}.{'y' * 50}{at}.example" for at in range(40_000)]
+HOST = "127.0.0.1"
+
+
+def primary(lines: list[str] | None = None, **settings: object) -> Primary:
+    made = Primary(plan(), **settings)
+    made.publish(version(made.served.plan, 7, ["http://b.example/"] if lines is None else lines))
+    return made
+
+
+async def connect(port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    return await asyncio.open_connection(HOST, port, limit=1024)
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    await asyncio.to_thread(processes.until, condition)
+
+
+def framed(message: dns.message.Message) -> bytes:
+    wire = message.to_wire()
+    return struct.pack("!H", len(wire)) + wire
+
+
+async def rcode(port: int, *, tcp: bool) -> int:
+    ask = dns.asyncquery.tcp if tcp else dns.asyncquery.udp
+    return int((await ask(query("SOA"), HOST, timeout=10, port=port)).rcode())
+
+
+async def test_another_library_takes_the_zone() -> None:
+    its = primary([f"http://name{at}.example/" for at in range(3000)])
+    async with its.listening() as port:
+        zone = dns.zone.Zone(ORIGIN)
+        asked = query("AXFR")
+        await dns.asyncquery.inbound_xfr(HOST, zone, asked, port=port, timeout=20)
+        assert len(zone.nodes) == 3001
+        assert await rcode(port, tcp=False) == 0
+    assert its.server.transfers == 1
+
+
+async def test_questions_in_a_row_and_in_pieces_on_one_connection() -> None:
+    its = primary()
+    async with its.listening() as port:
+        reader, writer = await connect(port)
+        asked = framed(query("SOA")) + framed(query("SOA"))
+        for byte in asked:
+            writer.write(bytes([byte]))
+            await writer.drain()
+        for _ in range(2):
+            (length,) = struct.unpack("!H", await reader.readexactly(2))
+            dns.message.from_wire(await reader.readexactly(length), keyring=False)
+        writer.close()
+
+
+async def test_a_cut_transfer_leaves_nothing_behind() -> None:
+    its = primary(LONG[:10_000], max_transfers=1)
+    async with its.listening() as port:
+        for _ in range(3):
+            reader, writer = await connect(port)
+            writer.write(framed(query("AXFR")))
+            await reader.readexactly(1000)
+            writer.transport.abort()
+        zone = dns.zone.Zone(ORIGIN)
+        await dns.asyncquery.inbound_xfr(HOST, zone, query("AXFR"), port=port, timeout=60)
+        assert len(zone.nodes) == 20_001
+    assert its.server.transfers == 1
+
+
+async def test_who_does_not_read_is_cut_off_and_disturbs_nobody() -> None:
+    its = primary(LONG, request_seconds=0.5)
+    async with its.listening() as port:
+        reader, writer = await connect(port)
+        writer.write(framed(query("AXFR")))
+        await reader.readexactly(100)
+        assert await rcode(port, tcp=True) == 0
+        await until(lambda: not its.listener.connections)
+        assert its.server.transfers == 0
+        with pytest.raises((asyncio.IncompleteReadError, ConnectionError)):
+            await reader.readexactly(50_000_000)
+        writer.transport.abort()
+
+
+async def test_transfers_over_the_limit_wait_and_are_told() -> None:
+    its = primary(LONG, max_transfers=1, request_seconds=0.5)
+    async with its.listening() as port:
+        its.listener.limits = its.settings.model_copy(update={"request_seconds": 30.0})
+        reader, writer = await connect(port)
+        writer.write(framed(query("AXFR")))
+        await reader.readexactly(100)  # and no more
+        second, other = await connect(port)
+        other.write(framed(query("AXFR")))
+        (length,) = struct.unpack("!H", await second.readexactly(2))
+        told = dns.message.from_wire(await second.readexactly(length), keyring=False)
+        assert told.rcode() == dns.rcode.SERVFAIL
+        writer.transport.abort()
+        other.write(framed(query("AXFR")))
+        (length,) = struct.unpack("!H", await second.readexactly(2))
+        assert dns.message.from_wire(await second.readexactly(length), keyring=False).rcode() == 0
+        other.transport.abort()
+
+
+async def test_silent_and_too_many_connections_are_closed() -> None:
+    its = primary(idle_seconds=0.3, max_connections=2)
+    async with its.listening() as port:
+        open_ = [await connect(port) for _ in range(2)]
+        await until(lambda: its.listener.connections == 2)
+        reader, writer = await connect(port)
+        with pytest.raises((asyncio.IncompleteReadError, ConnectionError)):
+            await reader.readexactly(1)
+        writer.close()
+        for reader, writer in open_:
+            assert await reader.read() == b""
+            writer.close()
+        assert await rcode(port, tcp=True) == 0
+
+
+async def test_junk_over_udp_and_tcp_leaves_it_answering() -> None:
+    its = primary()
+    async with its.listening() as port:
+        transport, _ = await asyncio.get_running_loop().create_datagram_endpoint(
+            asyncio.DatagramProtocol, remote_addr=(HOST, port)
+        )
+        for junk in (b"", b"\0", b"\xff" * 600, query("AXFR").to_wire()[:20]):
+            transport.sendto(junk)
+            _, writer = await connect(port)
+            writer.write(struct.pack("!H", len(junk)) + junk)
+            writer.close()
+        transport.close()
+        assert await rcode(port, tcp=False) == 0
+        assert await rcode(port, tcp=True) == 0

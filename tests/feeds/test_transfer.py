@@ -1,0 +1,201 @@
+"""What the zone server answers to whom, and that no bytes make it fail."""
+
+from __future__ import annotations
+
+import struct
+import time
+from typing import TYPE_CHECKING
+
+import dns.flags
+import dns.message
+import dns.name
+import dns.opcode
+import dns.rcode
+import dns.rrset
+import dns.tsig
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from tests.feeds.support import KEYRING, ORIGIN, SECRET, Primary, plan, query, records, version
+
+if TYPE_CHECKING:
+    from typing import Any
+
+NAMES = [f"http://name{at}.example/" for at in range(5000)]
+
+
+def primary(lines: list[str] | None = None, **its: Any) -> Primary:  # noqa: ANN401 - any field's own type
+    made = Primary(plan(**its))
+    made.publish(version(made.served.plan, 7, ["http://*.a.example", "http://b.example/"] if lines is None else lines))
+    return made
+
+
+def code(wires: list[bytes]) -> str:
+    """The one answer's code, whatever its signature."""
+    (wire,) = wires
+    return dns.rcode.to_text(dns.message.from_wire(wire, keyring=False).rcode())
+
+
+async def test_a_zone_is_sent_in_order_signed_and_compressed() -> None:
+    asked = query("AXFR", use_edns=0)
+    wires = await primary(NAMES).ask(asked)
+    found = records(wires, asked)
+    assert [record[1] for record in found[:2]] == ["SOA", "NS"]
+    assert sorted(name for name, kind, _ in found if kind == "CNAME") == sorted(
+        f"name{at}.example.{ORIGIN}" for at in range(5000)
+    )
+    assert sum(map(len, wires)) < 5002 * 40
+    assert dns.message.from_wire(wires[0], keyring=False).edns == 0
+
+
+async def test_many_messages_are_one_chain() -> None:
+    lines = [f"http://*.{'x' * 60}.{'y' * 50}{at}.example" for at in range(3000)]
+    asked = query("AXFR")
+    wires = await primary(lines).ask(asked)
+    assert len(wires) > 5
+    assert len(records(wires, asked)) == 6003
+    with pytest.raises(dns.tsig.BadSignature):
+        records([wires[0], *wires[2:]], asked)
+
+
+async def test_local_data_and_other_actions() -> None:
+    for its, told in (
+        (
+            {"action": "local", "addresses": ["192.0.2.80", "2001:db8::80"]},
+            {("A", "192.0.2.80"), ("AAAA", "2001:db8::80")},
+        ),
+        ({"action": "local", "target": "stop.example"}, {("CNAME", "stop.example.")}),
+        ({"action": "nodata"}, {("CNAME", "*.")}),
+        ({"action": "passthru"}, {("CNAME", "rpz-passthru.")}),
+        ({"action": "drop"}, {("CNAME", "rpz-drop.")}),
+        ({"action": "tcp-only"}, {("CNAME", "rpz-tcp-only.")}),
+    ):
+        asked = query("AXFR")
+        found = records(await primary(**its).ask(asked), asked)
+        assert {(kind, data) for name, kind, data in found if name == f"*.a.example.{ORIGIN}"} == told
+
+
+@pytest.mark.parametrize("kind", ["AXFR", "IXFR", "SOA", "NS", "A", "ANY", "TXT"])
+async def test_nobody_without_a_key_or_network_learns_anything(kind: str) -> None:
+    for asked in (query(kind, key=None), query(kind, key="other")):
+        if kind == "IXFR":
+            asked.authority = [soa(1)]
+        for tcp in (True, False):
+            (wire,) = await primary().ask(asked, tcp=tcp)
+            told = dns.message.from_wire(wire, keyring=KEYRING, request_mac=asked.mac or b"")
+            assert told.rcode() == dns.rcode.REFUSED
+            assert not told.answer
+            assert len(wire) <= len(asked.to_wire()), "nothing to amplify with"
+
+
+async def test_a_network_stands_in_for_a_key() -> None:
+    its = primary(keys=(), networks=["192.0.2.0/24", "2001:db8::/32"])
+    asked = query("AXFR", key=None)
+    for peer in ("192.0.2.7", "2001:db8::7"):
+        assert len(records(await its.ask(asked, peer=peer), asked)) == 6
+    for peer in ("198.51.100.7", "2001:db9::7"):
+        assert code(await its.ask(asked, peer=peer)) == "REFUSED"
+    assert code(await its.ask(query("AXFR"), peer="192.0.2.7")) == "REFUSED", "a key that may not, even from there"
+
+
+async def test_wrong_signatures_are_told_by_code() -> None:
+    its = primary()
+    stranger = dns.message.make_query(ORIGIN, "AXFR")
+    stranger.use_tsig({dns.name.from_text("stranger"): dns.tsig.Key("stranger", SECRET)})
+    (wire,) = await its.ask(stranger)
+    assert (code([wire]), error(wire)) == ("NOTAUTH", "BADKEY")
+    weaker = dns.message.make_query(ORIGIN, "AXFR")
+    weaker.use_tsig(dns.tsig.Key("resolver", SECRET, "hmac-sha1."))
+    assert error((await its.ask(weaker))[0]) == "BADKEY"
+    forged = query("AXFR").to_wire()
+    (wire,) = await its.ask(forged[:20] + bytes([forged[20] ^ 0x20]) + forged[21:])
+    assert (code([wire]), error(wire)) == ("NOTAUTH", "BADSIG")
+    wrong = dns.message.make_query(ORIGIN, "AXFR")
+    wrong.use_tsig(dns.tsig.Key("resolver", b"another secret of its own", "hmac-sha256."))
+    assert error((await its.ask(wrong))[0]) == "BADSIG"
+
+
+async def test_a_wrong_clock_is_told_what_time_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = time.time()
+    asked = query("AXFR")
+    with monkeypatch.context() as patched:
+        patched.setattr(time, "time", lambda: now - 3600)
+        wire = asked.to_wire()
+    (answered,) = await primary().ask(wire)
+    assert (code([answered]), error(answered)) == ("NOTAUTH", "BADTIME")
+    told = dns.message.from_wire(answered, keyring=False)
+    assert told.tsig is not None
+    assert abs(int.from_bytes(told.tsig[0].other, "big") - now) < 60
+    assert told.tsig[0].mac, "it is signed, so that nobody else can set clocks"
+
+
+async def test_other_zones_classes_and_opcodes() -> None:
+    its = primary()
+    assert code(await its.ask(query("AXFR", "other.test."))) == "NOTAUTH"
+    assert code(await its.ask(query("AXFR", f"a.example.{ORIGIN}"))) == "NOTAUTH"
+    assert code(await its.ask(query("SOA", "other.test."))) == "REFUSED"
+    assert code(await its.ask(query("AXFR", rdclass="CH"))) == "NOTAUTH"
+    assert code(await its.ask(query("CNAME", f"a.example.{ORIGIN}"))) == "REFUSED", "entries are not to be asked for"
+    assert code(await its.ask(query("AXFR"), tcp=False)) == "FORMERR"
+    assert code(await its.ask(query("IXFR"))) == "FORMERR", "without the version that is there"
+    for opcode in (dns.opcode.NOTIFY, dns.opcode.UPDATE, dns.opcode.STATUS):
+        asked = dns.message.make_query(ORIGIN, "SOA")
+        asked.set_opcode(opcode)
+        assert code(await its.ask(asked)) == "NOTIMP"
+    answer = dns.message.make_response(query("AXFR", key=None))
+    assert await its.ask(answer.to_wire()) == [], "an answer gets none"
+    its.served.version = None
+    assert code(await its.ask(query("AXFR"))) == "SERVFAIL", "an empty zone would unblock everything"
+
+
+async def test_soa_and_ixfr_by_serial() -> None:
+    its = primary(NAMES)
+    its.publish(version(its.served.plan, 8, NAMES[:-1]))
+    (wire,) = await its.ask(asked := query("SOA"), tcp=False)
+    told = dns.message.from_wire(wire, keyring=KEYRING, request_mac=asked.mac or b"")
+    assert told.answer[0][0].serial == 8
+    assert told.flags & dns.flags.AA
+    for serial, tcp, count in ((7, True, 5), (8, True, 1), (9, True, 1), (3, True, 5002), (7, False, 1)):
+        asked = query("IXFR", key=None)
+        asked.authority = [soa(serial)]
+        asked.use_tsig(KEYRING, dns.name.from_text("resolver"))
+        assert len(records(await its.ask(asked, tcp=tcp), asked)) == count, (serial, tcp)
+
+
+def test_names_of_served_zones_are_known() -> None:
+    server = primary().server
+    assert server.answers(dns.name.from_text(ORIGIN))
+    assert server.answers(dns.name.from_text(f"X.{ORIGIN.upper()}"))
+    assert not server.answers(dns.name.from_text("rpz.test"))
+
+
+GOOD = query("AXFR").to_wire()
+
+
+@given(st.one_of(st.binary(max_size=600), st.tuples(st.integers(0, len(GOOD)), st.binary(max_size=8)).map(
+    lambda cut: GOOD[: cut[0]] + cut[1] + GOOD[cut[0] + len(cut[1]) :]
+)))  # fmt: skip
+@example(GOOD[:12])
+@example(GOOD[:11])
+@example(b"\0\1\0\0\0\1\0\0\0\0\0\0\xc0\x0c\0\6\0\1")
+@settings(max_examples=400, deadline=None)
+async def test_no_bytes_do_harm(wire: bytes) -> None:
+    for tcp in (True, False):
+        answers = await primary().ask(wire, tcp=tcp)
+        for answer in answers:
+            assert answer[:2] == wire[:2]
+            assert struct.unpack_from("!H", answer, 2)[0] & 0x8000
+            if dns.message.from_wire(answer, keyring=False).answer:
+                dns.message.from_wire(wire, keyring=KEYRING)  # raises where the signature does not hold
+
+
+def soa(serial: int) -> dns.rrset.RRset:
+    return dns.rrset.from_text(ORIGIN, 0, "IN", "SOA", f"localhost. hostmaster.localhost. {serial} 1 1 1 1")
+
+
+def error(wire: bytes) -> str:
+    """The code in the signature."""
+    told = dns.message.from_wire(wire, keyring=False)
+    assert told.tsig is not None
+    return dns.rcode.to_text(dns.rcode.Rcode(told.tsig[0].error), tsig=True)
