@@ -33,7 +33,8 @@ def report(
     ] = None,
     first: Annotated[str | None, typer.Option("--from", metavar="WEEK", help=f"First week: {WEEK}")] = None,
     last: Annotated[
-        str | None, typer.Option("--to", metavar="WEEK", help="Last week. Default: four weeks that are over.")
+        str | None,
+        typer.Option("--to", metavar="WEEK", help="Last week. Default: the last of weeks 1 to 4, 5 to 8, …"),
     ] = None,
     lists: Annotated[
         list[str] | None, typer.Option("--list", help="Whose hits; may be repeated. Default: all.")

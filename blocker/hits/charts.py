@@ -120,7 +120,7 @@ def together(report: Report, heading: str, notes: Sequence[str], scheme: str = "
         parts.append(nested)
     left, top = places[1][0], places[2][1] + 34
     parts += [_text(left, top + number * line, note, "label") for number, note in enumerate(notes)]
-    high = places[2][1] + MAP_HEIGHT + pad
+    high = max(places[2][1] + MAP_HEIGHT, top + len(notes) * line) + pad
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" class="chart" width="{wide}" height="{high}" '
         f'viewBox="0 0 {wide} {high}" role="img" aria-labelledby="all-title all-desc">'

@@ -18,9 +18,15 @@ if TYPE_CHECKING:
     from blocker.hits.report import Report
 
 
+# Characters of the lists' names that a heading has room for; longer ones stand among the notes.
+_HEADING_NAMES = 48
+
+
 def heading(report: Report) -> str:
     """Which lists and weeks."""
-    lists = ", ".join(report.lists) if len(report.lists) <= 3 else f"{len(report.lists)} lists"
+    lists = ", ".join(report.lists)
+    if len(lists) > _HEADING_NAMES:
+        lists = f"{len(report.lists)} lists" if len(report.lists) > 1 else "one list"
     weeks = f"week {report.first}" if report.first == report.last else f"weeks {report.first} to {report.last}"
     what = "Requests that would have been blocked" if report.shadow else "Blocked requests"
     return f"{what}: {lists}, {weeks}"
@@ -29,6 +35,9 @@ def heading(report: Report) -> str:
 def notes(report: Report) -> list[str]:
     """What a reader must know, each a sentence or two; the caveat first."""
     said = [charts.CAVEAT]
+    names = ", ".join(report.lists)
+    if len(names) > _HEADING_NAMES:
+        said.append(f"Lists: {names}.")
     if report.preview:
         said.insert(0, "Preview, not for publication.")
     if report.counts:
@@ -57,10 +66,10 @@ def html(report: Report) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    style = environment.get_template("report.css").render() + charts.style()
+    style = environment.get_template("report.css.j2").render() + charts.style()
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
     drawn = [Markup(draw(report)) for draw in (charts.by_hour, charts.by_weekday, charts.by_both)]  # noqa: S704 - our own
-    return environment.get_template("report.html").render(
+    return environment.get_template("report.html.j2").render(
         style=Markup(style),  # noqa: S704 - our own
         policy=f"default-src 'none'; style-src 'sha256-{digest}'",
         heading=heading(report),

@@ -6,6 +6,10 @@ gives the same figures, whatever has been counted since; asking for another one 
 refused. A late count (of a node that could not reach the store for an hour after the week had ended) is thus never
 published. It stays in its cell, and shows in the sums of `/metrics`.
 
+Where no weeks are asked for they are those of the last whole *period*: weeks 1 to 4 of an ISO year, 5 to 8, and so on,
+the last one with week 53 where there is one. Periods never overlap, and are the same at every provider, so that reports
+can be made one after the other and merged.
+
 A preview is for the operator's own eyes: it is not written down, and says on its face that it is not to be published.
 """
 
@@ -49,8 +53,8 @@ class Request:
     """A report that is asked for.
 
     Attributes:
-        first: The first ISO week; None with `last`: the last four that are over.
-        last: The last one.
+        first: The first ISO week; None: that of the last period, or with `last` three weeks before that.
+        last: The last one; None: that of the last period, or with `first` the last one that is over.
         lists: Whose hits; none: of every list of which hits are kept.
         threshold: Figures under it are left out; None: 10, or as it was when this was released.
         bin: Figures are rounded up to a multiple of it.
@@ -72,7 +76,7 @@ class Request:
 
 
 DEFAULT_THRESHOLD = 10
-DEFAULT_WEEKS = 4
+PERIOD = 4  # weeks
 
 
 def parse_week(text: str) -> Week:
@@ -84,6 +88,16 @@ def parse_week(text: str) -> Week:
     found = _WEEK.fullmatch(text)
     day = date.fromisocalendar(int(found[1]), int(found[2]), 1) if found else date.fromisoformat(text)
     return day.isocalendar()[:2]
+
+
+def last_period(newest: Week) -> tuple[Week, Week]:
+    """First and last week of the last period that ends with `newest` or before."""
+    year, week = newest
+    first = min((week - 1) // PERIOD * PERIOD, 48) + 1
+    end = first + PERIOD - 1 if first < 49 else date(year, 12, 28).isocalendar().week  # 28 December is in the last one
+    if week == end:
+        return (year, first), (year, end)
+    return last_period((monday((year, first)) - timedelta(weeks=1)).isocalendar()[:2])
 
 
 async def release(
@@ -99,10 +113,11 @@ async def release(
     while True:
         released = await store.releases()
         cells = [(Cell.parse(field), count) for field, count in (await store.fleet_hits()).items() if _readable(field)]
-        lists = request.lists or tuple(sorted({cell.list for cell, _ in cells if cell.shadow is request.shadow}))
+        weeks = f"{'~' if request.shadow else ''}{week_name(first)}..{week_name(last)}|"
+        lists = request.lists or _lists(weeks, released, cells, request.shadow)
         if not lists:
             raise ReleaseRefused("no hits were counted yet")
-        name = f"{'~' if request.shadow else ''}{week_name(first)}..{week_name(last)}|{','.join(sorted(set(lists)))}"
+        name = weeks + ",".join(sorted(set(lists)))
         earlier = _earlier(request, name, released)
         if earlier is not None:
             return earlier
@@ -128,11 +143,22 @@ async def release(
             return Report.from_json(written)
 
 
+def _lists(weeks: str, released: Mapping[str, str], cells: Sequence[tuple[Cell, int]], shadow: bool) -> tuple[str, ...]:
+    """All lists of which hits are kept; for weeks of which one report is out, those of that report."""
+    out = [name.removeprefix(weeks) for name in released if name.startswith(weeks)]
+    return (
+        tuple(out[0].split(",")) if len(out) == 1 else tuple(sorted({c.list for c, _ in cells if c.shadow is shadow}))
+    )
+
+
 def _weeks(request: Request, zone: tzinfo, now: float, keep_weeks: int) -> tuple[Week, Week]:
     settled = now - SETTLE_SECONDS
     newest = (datetime.fromtimestamp(settled, zone).date() - timedelta(weeks=1)).isocalendar()[:2]
-    last = request.last or newest
-    first = request.first or (monday(last) - timedelta(weeks=DEFAULT_WEEKS - 1)).isocalendar()[:2]
+    if request.first is None and request.last is None:
+        first, last = last_period(newest)
+    else:
+        last = request.last or newest
+        first = request.first or (monday(last) - timedelta(weeks=PERIOD - 1)).isocalendar()[:2]
     if first > last:
         raise ReleaseRefused("the first week is after the last one")
     if not is_over(Slot(*last, 7, 23), settled, zone):

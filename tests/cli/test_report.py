@@ -8,12 +8,13 @@ import io
 import json
 import struct
 import zlib
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree as ET
 
 import pytest
 
+from blocker.hits.publication import last_period
 from blocker.store.redis import Store
 from tests.hits.synthetic import hits
 
@@ -24,19 +25,23 @@ CAVEAT = "Hits are requests, not people. The charts show search patterns, not ex
 SVG = "{http://www.w3.org/2000/svg}"
 
 
-def past_weeks(count: int, skip: int = 1) -> list[tuple[int, int]]:
-    """The ISO weeks before this one in UTC, oldest first."""
-    today = (datetime.now(UTC) - timedelta(hours=1)).date()  # in that hour a week is not released yet
-    return [(today - timedelta(weeks=skip + back)).isocalendar()[:2] for back in reversed(range(count))]
+def period() -> list[tuple[int, int]]:
+    """The weeks of the last period that can be released now, in UTC."""
+    settled = datetime.now(UTC) - timedelta(hours=1)
+    first, last = last_period((settled.date() - timedelta(weeks=1)).isocalendar()[:2])
+    weeks = [first]
+    while weeks[-1] != last:
+        weeks.append((date.fromisocalendar(*weeks[-1], 1) + timedelta(weeks=1)).isocalendar()[:2])
+    return weeks
 
 
 def count_hits(run: CommandLine, *nodes: int, seed: int = 1, weeks: list[tuple[int, int]] | None = None) -> None:
-    """So many hits on each node, over the last four weeks."""
+    """So many hits on each node, over the last period."""
 
     async def write() -> None:
         async with await Store.open(run.settings["redis_url"], run.settings["deployment"]) as store:
             for number, total in enumerate(nodes):
-                cells = hits(total, weeks or past_weeks(4), seed=seed + number)
+                cells = hits(total, weeks or period(), seed=seed + number)
                 fields = {cell.field: count for cell, count in cells.items()}
                 await store.flush_hits(f"node{number}", f"boot{seed}", 1, fields)
 
@@ -146,7 +151,7 @@ def test_small_figures_are_left_out_and_so_in_every_format(empty: CommandLine) -
 
 
 def test_an_overlapping_report_is_refused_and_a_preview_says_what_it_is(counting: CommandLine) -> None:
-    first, last = past_weeks(4)[0], past_weeks(4)[-1]
+    first, last = period()[0], period()[-1]
     whole = ("--from", f"{first[0]}-W{first[1]:02d}", "--to", f"{last[0]}-W{last[1]:02d}")
     assert counting("report", *whole, "--list", "police").code == 0
     part = ("--from", f"{last[0]}-W{last[1]:02d}", "--to", f"{last[0]}-W{last[1]:02d}")

@@ -11,11 +11,12 @@ import pytest
 
 from blocker.errors import ReleaseRefused
 from blocker.hits.calendar import Cell
-from blocker.hits.publication import Request, parse_week, release
+from blocker.hits.publication import Request, last_period, parse_week, release
 from tests.hits.synthetic import HeldHits, hits
 
 if TYPE_CHECKING:
     from blocker.hits.report import Report
+    from blocker.hits.retention import Week
 
 STOCKHOLM = ZoneInfo("Europe/Stockholm")
 MONDAY = datetime(2026, 11, 30, 1, 30, tzinfo=STOCKHOLM).timestamp()  # of week 49
@@ -32,7 +33,32 @@ async def ask(store: HeldHits, request: Request = ALL, now: float = MONDAY, keep
     return await release(store, request, timezone="Europe/Stockholm", zone=STOCKHOLM, now=now, keep_weeks=keep_weeks)
 
 
-async def test_without_a_choice_it_is_all_lists_and_the_last_four_weeks(store: HeldHits) -> None:
+@pytest.mark.parametrize(
+    ("newest", "first", "last"),
+    [
+        ((2026, 48), (2026, 45), (2026, 48)),
+        ((2026, 51), (2026, 45), (2026, 48)),
+        ((2026, 52), (2026, 45), (2026, 48)),  # that year has 53
+        ((2026, 53), (2026, 49), (2026, 53)),
+        ((2027, 3), (2026, 49), (2026, 53)),
+        ((2027, 52), (2027, 49), (2027, 52)),
+        ((2028, 4), (2028, 1), (2028, 4)),
+    ],
+)
+def test_periods_are_the_same_everywhere(newest: Week, first: Week, last: Week) -> None:
+    assert last_period(newest) == (first, last)
+
+
+async def test_periods_follow_each_other_and_never_overlap(store: HeldHits) -> None:
+    store.nodes.append(hits(9000, [(2026, week) for week in range(20, 45)], seed=9))
+    spans = []
+    for week in range(20):
+        report = await ask(store, now=MONDAY - (19 - week) * 7 * 24 * 3600)
+        spans.append((report.first, report.last))
+    assert len(set(spans)) == len(store.released) == 6
+
+
+async def test_without_a_choice_it_is_all_lists_and_the_last_period(store: HeldHits) -> None:
     report = await ask(store)
     assert (report.lists, report.first, report.last) == (("other", "police"), "2026-W45", "2026-W48")
     assert 69_000 <= report.total < 69_008
@@ -43,6 +69,7 @@ async def test_what_was_released_stays_as_it_was_whatever_is_counted_later(store
     first = await ask(store)
     late = Cell("police", 2026, 48, 7, 23)
     store.nodes[0][late] += 5000
+    store.nodes.append(hits(500, [(2026, 49)], seed=8, name="a-new-list"))
     assert await ask(store) == first
     assert await ask(store, Request((2026, 45), (2026, 48), ("police", "other", "police"))) == first
     assert (await ask(store, replace(ALL, preview=True))).table == first.table
@@ -102,7 +129,8 @@ async def test_of_two_at_once_the_second_sees_the_first(store: HeldHits) -> None
 
 async def test_a_week_is_released_an_hour_after_its_end(store: HeldHits) -> None:
     early = MONDAY - 3600
-    assert (await ask(store, replace(ALL, preview=True), now=early)).last == "2026-W47"
+    with pytest.raises(ReleaseRefused, match="fewer than 10"):
+        await ask(store, now=early)  # of the period before
     with pytest.raises(ReleaseRefused, match="one hour after its end"):
         await ask(store, Request((2026, 45), (2026, 48)), now=early)
     with pytest.raises(ReleaseRefused, match="one hour after its end"):
