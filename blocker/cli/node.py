@@ -369,6 +369,7 @@ class Node:
         while not self._stopping.is_set():
             await self.heartbeat.beat()
             await self._pause(BEAT_SECONDS)
+        await self.heartbeat.end()
 
     async def _pause(self, seconds: float) -> None:
         with contextlib.suppress(TimeoutError):

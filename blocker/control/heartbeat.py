@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import time
 from importlib.metadata import version
 from typing import TYPE_CHECKING
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
 BEAT_SECONDS = 15.0
 # Silence from which on a node counts as gone: three beats, and the time that a slow store may take.
 SILENT_SECONDS = 60.0
+# What a stop gives to the last word.
+LAST_SECONDS = 1.0
 
 
 class Heartbeat:
@@ -64,3 +68,9 @@ class Heartbeat:
         except BlockerError:
             return False
         return True
+
+    async def end(self) -> None:
+        """Say that the node ends by intention: nobody need miss it. A store that says nothing is not waited for."""
+        with contextlib.suppress(BlockerError, TimeoutError):
+            async with asyncio.timeout(LAST_SECONDS):
+                await (await self._store()).beat_ended(self._node)

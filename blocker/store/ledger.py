@@ -144,6 +144,11 @@ class Ledger:
         keys = [self._keys.beats, self._keys.beat(beat.node)]
         await self._session.script("note a heartbeat", scripts.BEAT, keys, beat.node, beat.to_json(), BEAT_KEPT_SECONDS)
 
+    async def beat_ended(self, node: str) -> None:
+        """Forget that a node lives, since it ends as it was told to."""
+        commands = [("ZREM", self._keys.beats, node), ("DEL", self._keys.beat(node))]
+        await self._session.transaction("end a heartbeat", commands)
+
     async def beats(self) -> list[tuple[Beat, float]]:
         """The nodes that lived within the last hour, by name, and for how many seconds each has been silent.
 

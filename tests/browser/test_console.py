@@ -10,6 +10,7 @@ import httpx
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 
+from blocker.store.keys import Keys
 from blocker.store.token import Role
 from tests.browser.console_served import ServedConsole
 from tests.browser.test_stop_page import DESKTOP, DOUBLED, NARROW, SCHEMES, SPACED, WIDTHS, Scheme, axe, browser
@@ -251,11 +252,13 @@ def test_a_second_person_approves_on_a_real_node(browser: Browser, tmp_path: Pat
                 expect(page.get_by_text("2000 rules become 1")).to_be_visible()
                 page.get_by_label("I have read what the guards say").check()
                 page.get_by_role("button", name="Approve and publish police").click()
-                expect(page.get_by_role("status")).to_have_text("police is at serial 2 with 1 rules.")
+                expect(page.get_by_role("status")).to_have_text("police is at serial 2 with 1 rule.")
                 expect(page.get_by_text("Nothing waits for approval.")).to_be_visible()
                 page.goto(f"{address}/")
                 expect(page.get_by_role("table", name="Nodes").get_by_text("this one")).to_be_visible()
             until(lambda: node.ask() == "block")
+            assert b"node-under-test" in redis.command("ZRANGE", Keys(node.deployment).beats, "0", "-1")
         finally:
             node.process.stop()
+        assert b"node-under-test" not in redis.command("ZRANGE", Keys(node.deployment).beats, "0", "-1")
     assert "listed.example" not in node.process.log()

@@ -102,7 +102,7 @@ async def test_an_approval_changes_the_list_and_a_rejection_does_not(scene: Scen
         assert (await scene.store.heads())["mine"].serial == 1
         done = await browser.submit(f"{PROPOSALS}/mine/approve", **wish)
         assert (done.status_code, done.headers["location"]) == (303, PROPOSALS)
-        assert "mine is at serial 2 with 1 rules." in (await browser.get(PROPOSALS)).text
+        assert "mine is at serial 2 with 1 rule." in (await browser.get(PROPOSALS)).text
         assert "is at serial 2" not in (await browser.get(PROPOSALS)).text, "it is said once"
         await scene.follower.sync(scene.store)
         assert scene.follower.matcher.decide(FEW[0]).verdict == "block"

@@ -82,4 +82,7 @@ async def test_a_node_says_how_it_is_in_step(store: Store) -> None:
     assert await heartbeat.beat()
     ((beat, _),) = await store.beats()
     assert (beat.serials, beat.lag_seconds) == ({}, 2.5)
+    await heartbeat.end()
+    await Heartbeat(away, "node-1", followed, lambda: looks).end()
+    assert await store.beats() == []
     assert not await Heartbeat(away, "node-1", followed, lambda: looks).beat()

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from blocker.control.console.forms import text_of
 from blocker.control.console.gate import PATIENCE_SECONDS
 from blocker.control.console.heat import DAY_NAMES, heats, quiet_lists
-from blocker.control.console.page import redirect
+from blocker.control.console.page import number, redirect
 from blocker.control.console.state import (
     CANARY_FAILED,
     WAITING,
@@ -187,7 +187,8 @@ class Console:
         outcome = await desk.approve(
             name, text_of(fields, "proposal"), expected=int(serial), actor=visit.principal.actor, now=self.clock()
         )
-        visit.session.notice = f"{name} is at serial {outcome.serial} with {outcome.entries:,} rules."
+        rules = "1 rule" if outcome.entries == 1 else f"{number(outcome.entries)} rules"
+        visit.session.notice = f"{name} is at serial {outcome.serial} with {rules}."
         return redirect("/console/proposals")
 
     async def reject(self, request: Request) -> Response:
