@@ -167,8 +167,12 @@ class TlsOrigin:
 
     def _answer(self, connection: socket.socket) -> None:
         with contextlib.suppress(OSError), self._context.wrap_socket(connection, server_side=True) as tls:
-            while not tls.recv(65536).endswith(b"\r\n\r\n"):
-                pass
+            head = b""
+            while not head.endswith(b"\r\n\r\n"):
+                more = tls.recv(65536)
+                if not more:  # the tunnel was ended; to ask on would keep a core busy for the rest of the run
+                    return
+                head += more
             tls.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\nConnection: close\r\n\r\norigin")
 
     def close(self) -> None:
