@@ -3,7 +3,7 @@
 Everything that takes a URL takes `str` or `bytes`; see `canonicalize`.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from ipaddress import IPv4Address, IPv6Address
 from os import PathLike
@@ -18,6 +18,7 @@ __all__ = [
     "MAX_URL_BYTES",
     "SEGMENT_VERSION",
     "TABLE_VERSION",
+    "Batch",
     "Decision",
     "DnsExchange",
     "DnsFound",
@@ -42,7 +43,6 @@ __all__ = [
     "best_language",
     "canonical_rule",
     "canonicalize",
-    "join_answers",
     "parse_rule",
     "surt",
 ]
@@ -55,13 +55,6 @@ MAX_LISTS: Final[int]
 def canonicalize(url: str | bytes, /) -> str: ...
 def best_language(accepted: bytes, there: Sequence[str]) -> int: ...
 def surt(url: str | bytes, /) -> str: ...
-def join_answers(
-    decisions: list[Decision],
-    urls: list[str],
-    plain: Decision | None,
-    around: tuple[bytes, bytes],
-    other: Callable[[Decision, str], str],
-) -> bytes: ...
 def canonical_rule(
     kind: str, host: str, path: str | None, query: str | None, subdomains: bool
 ) -> tuple[str, str, str | None, str | None, bool]: ...
@@ -180,7 +173,20 @@ class Decision:
     def shadow(self) -> tuple[str, ...]: ...
     @property
     def invalid(self) -> bool: ...
+    def json(self, canonical: str | None, /) -> bytes: ...
     def __bool__(self) -> NoReturn: ...
+
+@final
+class Batch:
+    def __new__(cls, urls: Sequence[str | bytes]) -> Batch: ...
+    @staticmethod
+    def read(document: bytes) -> Batch: ...
+    def __len__(self) -> int: ...
+    @property
+    def policy(self) -> str | None: ...
+    def answer(
+        self, matcher: Matcher, policy: str, canaries: AbstractSet[str], start: int, stop: int
+    ) -> tuple[bytes, int, int, int, list[tuple[str, bool, int]]]: ...
 
 @final
 class Gate:

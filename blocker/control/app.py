@@ -114,6 +114,7 @@ def create_app(
     return Shell(
         api,
         direct={"/v1/check": check.direct, "/blocked": stop_page.direct},
+        posted={"/v1/check": check.posted},
         max_body_bytes=settings.http.max_body_bytes,
         max_push_bytes=settings.http.max_push_bytes,
     )

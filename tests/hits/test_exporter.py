@@ -9,6 +9,7 @@ from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 import blocker
+from blocker._native import Batch
 from blocker.gateways.engine import VerdictEngine
 from blocker.hits.calendar import WEEKDAYS
 from blocker.hits.counters import HitCounter
@@ -120,7 +121,7 @@ async def test_blocks_appear_when_their_hour_is_over_rounded_up(node: Node) -> N
         node.engine.check(BAD, "default", "dns")
     node.exporter.render()
     node.engine.check(BAD, "default", "dns")
-    node.engine.check_many([BAD, BAD], "default", "dns")
+    node.engine.answer(Batch([BAD, BAD]), "default", "dns")
     assert node.value("blocker_decisions_total", **blocks) == 0
     assert node.value("blocker_decisions_total", gateway="dns", verdict="allow") == 12, "not missing meanwhile"
     assert node.value("blocker_decision_seconds_count", gateway="dns") == 12

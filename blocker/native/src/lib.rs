@@ -8,12 +8,14 @@
 //! - [`policy`]: which lists of a table hold for whom
 //! - [`hashed`]: rules that are known as digests only
 //! - [`hits`]: the hit matrix
+//! - [`batch`]: many URLs as JSON, and what is told of each
 //! - [`wire`]: the gateways' protocols
 //! - [`datagrams`]: many datagrams in one call of the system
 //! - [`zone`]: lists as the names of a response policy zone
 //! - `python`: the binding layer, the only part that knows Python
 
 pub mod ahead;
+pub mod batch;
 pub mod canonical;
 pub mod datagrams;
 pub mod decide;
