@@ -170,26 +170,34 @@ impl Decided<'_> {
     pub fn write(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(b"{\"verdict\":\"");
         out.extend_from_slice(self.verdict.name().as_bytes());
-        out.extend_from_slice(b"\",\"list\":");
         let winner = self.outcome.and_then(|(table, policy, outcome)| {
             let winner = outcome.winner?;
             Some((table, winner, policy.first(winner.lists)?))
         });
         if let Some((table, winner, list)) = winner {
             let info = &table.lists()[list];
+            out.extend_from_slice(b"\",\"list\":");
             push_text(&info.name, out);
             out.extend_from_slice(b",\"kind\":\"");
             out.extend_from_slice(winner.kind().name().as_bytes());
             out.extend_from_slice(b"\",\"serial\":");
             out.extend_from_slice(info.serial.to_string().as_bytes());
+            out.extend_from_slice(b",\"canonical\":");
         } else {
-            out.extend_from_slice(b"null,\"kind\":null,\"serial\":null");
+            out.extend_from_slice(b"\",\"list\":null,\"kind\":null,\"serial\":null,\"canonical\":");
         }
-        out.extend_from_slice(b",\"canonical\":");
-        push_optional(self.canonical, out);
-        out.extend_from_slice(b",\"reference\":");
-        push_optional(winner.and_then(|(table, winner, list)| decide::reference(table, &winner, list)), out);
-        out.extend_from_slice(b",\"shadow\":[");
+        match self.canonical {
+            Some(canonical) => push_canonical(canonical, out),
+            None => out.extend_from_slice(b"null"),
+        }
+        match winner.and_then(|(table, winner, list)| decide::reference(table, &winner, list)) {
+            Some(reference) => {
+                out.extend_from_slice(b",\"reference\":");
+                push_text(reference, out);
+                out.extend_from_slice(b",\"shadow\":[");
+            }
+            None => out.extend_from_slice(b",\"reference\":null,\"shadow\":["),
+        }
         if let Some((table, policy, outcome)) = self.outcome {
             let mut between: &[u8] = b"";
             for &list in policy.order.iter().filter(|&&list| outcome.shadow >> list & 1 == 1) {
@@ -198,18 +206,24 @@ impl Decided<'_> {
                 between = b",";
             }
         }
-        out.extend_from_slice(b"],\"invalid\":");
-        out.extend_from_slice(if self.invalid { b"true}" } else { b"false}" });
+        out.extend_from_slice(if self.invalid { b"],\"invalid\":true}" } else { b"],\"invalid\":false}" });
     }
 }
 
-fn push_optional(text: Option<&str>, out: &mut Vec<u8>) {
-    match text {
-        Some(text) => push_text(text, out),
-        None => out.extend_from_slice(b"null"),
+/// A canonical URL or a canonical host, which is printable ASCII: only two of its characters need an escape.
+fn push_canonical(text: &str, out: &mut Vec<u8>) {
+    out.push(b'"');
+    let mut rest = text.as_bytes();
+    while let Some(at) = memchr::memchr2(b'"', b'\\', rest) {
+        out.extend_from_slice(&rest[..at]);
+        out.extend_from_slice(&[b'\\', rest[at]]);
+        rest = &rest[at + 1..];
     }
+    out.extend_from_slice(rest);
+    out.push(b'"');
 }
 
+/// Any text.
 fn push_text(text: &str, out: &mut Vec<u8>) {
     serde_json::to_writer(out, text).expect("a string, and memory to write to");
 }
@@ -220,7 +234,7 @@ mod tests {
 
     fn read(document: &str) -> Option<(Vec<String>, Option<String>)> {
         let batch = Batch::read(document.as_bytes())?;
-        assert_eq!(batch.is_empty(), batch.len() == 0);
+        assert_eq!(batch.is_empty(), batch.url(0).is_none());
         assert_eq!(batch.url(batch.len()), None);
         let urls = (0..batch.len()).map(|at| String::from_utf8(batch.url(at).unwrap().to_vec()).unwrap());
         Some((urls.collect(), batch.policy))
