@@ -25,13 +25,11 @@ import contextlib
 import fcntl
 import os
 import secrets
-import shutil
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any, cast
 
 import structlog
 
-from blocker.errors import ServeError
 from blocker.gateways import channel
 from blocker.gateways.canaries import Answer, NoAnswer
 from blocker.hits.calendar import Cell
@@ -108,28 +106,15 @@ class CompanionHost:
         Raises:
             ServeError: The socket cannot be had, or its group is unknown.
         """
-        try:
-            self._opened = channel.listen(self.path)
-            if self._settings.group is not None:
-                shutil.chown(self.path, group=self._settings.group)
-            self.path.chmod(0o660 if self._settings.group is not None else 0o600)
-        except LookupError:
-            self.stop()
-            raise ServeError("companions.group: this machine has no group of that name") from None
-        except OSError as error:
-            self.stop()
-            reason = os.strerror(error.errno) if error.errno else type(error).__name__
-            raise ServeError(f"the companions' socket {self.path} cannot be listened on: {reason}") from None
+        self._opened = channel.listen_for(self.path, self._settings.group, "companions")
         asyncio.get_running_loop().add_reader(self._opened.fileno(), self._accept)
 
     def stop(self) -> None:
         """Let all go and remove the socket; may be called twice."""
         if self._opened is not None:
             asyncio.get_running_loop().remove_reader(self._opened.fileno())
-            self._opened.close()
+            channel.unlisten(self._opened, self.path)
             self._opened = None
-            with contextlib.suppress(OSError):
-                self.path.unlink()
         for companion in list(self._companions):
             companion.channel.close()
         self._companions.clear()
