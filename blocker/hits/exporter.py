@@ -185,13 +185,14 @@ class Exporter:
         """What `blocker_hits_total` and its shadow say, by list; None while the stored counts are not known."""
         return self._hits.released()
 
-    def add(self, part: FamilySource | Collector) -> None:
+    def add(self, part: FamilySource) -> None:
         """Render what another part of the node counts, too; its labels must be closed as well."""
-        if isinstance(part, Collector):
-            self._others.register(part)
-            self.registry.register(part)
-        else:
-            self._families.add(part)
+        self._families.add(part)
+
+    def register(self, collector: Collector) -> None:
+        """The same for a collector as prometheus_client has them; slower, so for few samples."""
+        self._others.register(collector)
+        self.registry.register(collector)
 
     def render(self) -> bytes:
         """The metrics as text; equal to what `registry` collects, but faster.

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Literal, Protocol
 
 from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
-from prometheus_client.utils import floatToGoString
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -19,6 +18,8 @@ if TYPE_CHECKING:
 _MOST_KEPT = 20_000
 # What a sample of a kind has after the metric's name; a histogram says which of its own.
 _SUFFIX = {"counter": "_total", "gauge": "", "histogram": ""}
+# What is written otherwise than Python does.
+_NUMBERS = {"inf": "+Inf", "-inf": "-Inf", "nan": "NaN"}
 
 _beginnings: dict[tuple[str, ...], str] = {}
 
@@ -73,8 +74,7 @@ class Family:
             if beginning is None:
                 beginning = self._beginning(row)
             number = repr(float(value))
-            # infinities and no numbers are written otherwise
-            lines.append(f"{beginning}{number if number[-1] not in 'fn' else floatToGoString(value)}\n")
+            lines.append(f"{beginning}{_NUMBERS.get(number, number)}\n")
         return "".join(lines)
 
     def _names(self, name: str) -> tuple[str, ...]:
