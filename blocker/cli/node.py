@@ -135,6 +135,7 @@ class Node:
                 self._settings.feeds.rpz, context.policies, context.open_store, context.keyring,
                 self._settings.poll_seconds,
             )  # fmt: skip
+            self.exporter.add(self.rpz)
 
         self.watching = Watching(self, self._stale_after)
 
