@@ -219,7 +219,7 @@ def _gateway(made: Dashboard, panels: Panels) -> None:
         unit="s", width=THIRD, limit=limits.DECISION_SECONDS, log=True, least=None,
     ))  # fmt: skip
     made.with_panel(panels.lines(
-        "$gateway: connections", [(f"blocker_connections{{{ONLY_GATEWAY}}} or 0 * sum by (instance) "
+        "$gateway: connections", [(f"sum by (instance) (blocker_connections{{{ONLY_GATEWAY}}}) or 0 * sum by (instance) "
                          f"(blocker_decision_seconds_count{{{ONLY_GATEWAY}}})", "{{instance}}")],
         description="Open ones. None are known of `control`, `envoy` and `squid-helper`, and DNS by UDP has none.",
         width=THIRD, steps=True, decimals=0,

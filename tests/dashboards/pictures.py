@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from tests.dashboards.prometheus_server import PrometheusServer, Series
 
 mpl.use("Agg")
-from matplotlib import pyplot as plt  # noqa: E402 - after the choice of a renderer
+from matplotlib import pyplot as plt
 
 # Inches of a column and a row of Grafana's grid.
 COLUMN, ROW = 0.75, 0.36

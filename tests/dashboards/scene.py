@@ -59,7 +59,11 @@ class Scene:
             PrometheusServer(directory / "prometheus", self.targets, iter(history))
         )
         until(lambda: self.prometheus.scrapes(2) >= 3)
-        until(lambda: b'blocker_list_expiry_seconds{list="pages"}' in self.first.process.get("/metrics")[1])
+        self._wait_for(
+            b'blocker_list_expiry_seconds{list="pages"}', b'blocker_proposals_waiting{list="police"} 1.0',
+            b'blocker_list_changed_rules{list="police",change="removed"} 5.0', b'result="refused"} 1.0',
+        )  # fmt: skip
+        self.scraped()
 
     def ask(self, count: int) -> None:
         """Have each node decide: so many blocks, as many others, in a second and more."""
@@ -88,9 +92,17 @@ class Scene:
             (self.first.directory / "lists" / f"{name}.txt").write_text(text.format(ends=ends), "utf-8")
             (self.first.directory / "lists" / f"{name}.toml").write_text(source, "utf-8")
         (self.first.directory / "lists" / "unusable.toml").write_text('format = "nothing"\n', "utf-8")
-        until(lambda: b'blocker_canary_ok{list="pages",gateway="dns"}' in self.first.process.get("/metrics")[1])
+        self._wait_for(
+            *(b'blocker_canary_ok{list="pages",gateway="%s"}' % gateway
+              for gateway in (b"check", b"control", b"dns", b"icap", b"spoe")),
+            *(b'blocker_list_head_serial{list="%s"}' % name for name in (b"pages", b"police")),
+        )  # fmt: skip
         for node, url in ((self.first, LISTED), (self.second, LISTED)):
             until(lambda node=node, url=url: node.ask(url) == "block")  # type: ignore[misc]
+
+    def _wait_for(self, *samples: bytes) -> None:
+        """Until the first node tells of all these; what it reads of the store it reads every 15 seconds."""
+        until(lambda: all(sample in self.first.process.get("/metrics")[1] for sample in samples))
 
     async def _history(self, before: str) -> list[str]:
         lines = [line async for line in past.scraped(self.past_end)]

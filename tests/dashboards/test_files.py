@@ -123,6 +123,13 @@ def test_every_panel_of_hits_says_that_they_are_requests_and_not_people() -> Non
 def test_drawn_thresholds_are_those_of_the_alerts() -> None:
     rules = (GRAFANA.parent / "prometheus" / "blocker.rules.yml").read_text("utf-8")
     assert f"blocker_canary_age_seconds > {thresholds.CANARY_AGE_SECONDS}\n" in rules
+    for metric, value in (
+        ("follower_lag_seconds", thresholds.FOLLOWER_LAG_SECONDS),
+        ("loop_lag_seconds", thresholds.LOOP_LAG_SECONDS),
+        ("connections", thresholds.CONNECTIONS_SHARE),
+    ):
+        limits = re.findall(rf"\bblocker_{metric} > ([0-9.]+)", rules)
+        assert {float(limit) for limit in limits} <= {value}, metric
     drawn = {
         panel["title"]: panel["fieldConfig"]["defaults"]["thresholds"]["steps"][1]["value"]
         for panel in panels(load("operations"))

@@ -103,6 +103,8 @@ def test_operations_shows_what_the_nodes_do(scene: Scene) -> None:
     for half, most, nearly_all in zip(*known, strict=True):
         assert 0 < half <= most <= nearly_all <= 0.01
     here = answers(scene, "operations", "$gateway: decisions by node", gateway="check")["A"]
+    connections = answers(scene, "operations", "$gateway: connections", gateway="check")["A"]
+    assert sorted(series.labels["instance"] for series in connections) == sorted(scene.targets), "one line a node"
     made = {series.labels["instance"]: sum(value for _, value in series.values) for series in here}  # a second each
     # Nobody else asks the second, which has no canaries; a rate over four seconds has rough ends.
     assert BLOCKS * 0.7 <= made[second] <= BLOCKS * 1.5
