@@ -18,6 +18,7 @@ import structlog
 from blocker.cli import reload
 from blocker.cli.background import background_threads
 from blocker.cli.context import usable_sources
+from blocker.cli.watching import Watching
 from blocker.control.app import create_app
 from blocker.control.canary_probe import HttpProbe
 from blocker.control.heartbeat import BEAT_SECONDS, Heartbeat
@@ -86,9 +87,9 @@ class Node:
             canaries=lambda: self.canaries.states,
         )
         self.office = Office(
-            self._opened, context.keyring, self._settings.guards, self._settings.lists_dir, context.policies
+            self.opened, context.keyring, self._settings.guards, self._settings.lists_dir, context.policies
         )
-        self.heartbeat = Heartbeat(self._opened, self._settings.node, self.follower, lambda: self.canaries.states)
+        self.heartbeat = Heartbeat(self.opened, self._settings.node, self.follower, lambda: self.canaries.states)
         self.stop_page = StopPage(self._settings.stop_page)
         self.streams = Streams(engine, self._settings.gateways, self.stop_page.as_bytes())
         self.envoy: EnvoyListener | None = None
@@ -104,7 +105,7 @@ class Node:
             lookup_key=context.keyring.lookup,
         )
         self.follower.on_swap(self.host.swapped)
-        self._workers: Workers | None = None
+        self.workers: Workers | None = None
         app = create_app(
             engine,
             self.follower,
@@ -134,6 +135,9 @@ class Node:
                 self._settings.feeds.rpz, context.policies, context.open_store, context.keyring,
                 self._settings.poll_seconds,
             )  # fmt: skip
+            self.exporter.add(self.rpz)
+
+        self.watching = Watching(self, self._stale_after)
 
     @property
     def _settings(self) -> Settings:
@@ -165,13 +169,14 @@ class Node:
                     await self.rpz.start()
             await self._first_store()
             async with asyncio.TaskGroup() as tasks:
-                canaries = zones = None
+                canaries = zones = watching = None
                 if Role.CONTROL in roles:
                     tasks.create_task(self.follower.run())
                     tasks.create_task(self.hits.run())
                     tasks.create_task(self._announce(ready))
                     tasks.create_task(self._watch_server())
                     tasks.create_task(self._beat())
+                    watching = tasks.create_task(self.watching.run())
                     if self.routes is not None:
                         tasks.create_task(self.routes.run())
                     canaries = tasks.create_task(self._look_at_canaries())
@@ -184,10 +189,9 @@ class Node:
                     tasks.create_task(self._watch_redis())
                 await self._stopping.wait()
                 log.info("stopping")
-                if canaries is not None:
-                    canaries.cancel()  # before the gateways that they ask
-                if zones is not None:
-                    zones.cancel()
+                for one in (canaries, zones, watching):
+                    if one is not None:
+                        one.cancel()  # canaries before the gateways that they ask
                 if self.routes is not None:
                     await self.routes.stop()
                 if Role.CONTROL in roles:
@@ -209,20 +213,20 @@ class Node:
 
     async def flush_hits(self, node: str, boot: str, sequence: int, cells: Mapping[str, int]) -> None:
         """As `Store.flush_hits`; the hit counter's way to a store that may not be there yet."""
-        await (await self._opened()).flush_hits(node, boot, sequence, cells)
+        await (await self.opened()).flush_hits(node, boot, sequence, cells)
 
     async def load_hits(self, node: str) -> Mapping[str, int]:
         """As `Store.load_hits`."""
-        return await (await self._opened()).load_hits(node)
+        return await (await self.opened()).load_hits(node)
 
     async def folded_hits(self, node: str) -> Mapping[str, int]:
         """As `Store.folded_hits`."""
-        return await (await self._opened()).folded_hits(node)
+        return await (await self.opened()).folded_hits(node)
 
     async def _fold_hits(self) -> None:
         settings = self._settings
         await keep_folding(
-            self._opened,
+            self.opened,
             None if Role.INGEST in settings.roles else settings.node,
             keep_weeks=settings.hits.keep_weeks,
             bin=settings.hits.bin,
@@ -232,7 +236,8 @@ class Node:
             stopping=self._stopping,
         )
 
-    async def _opened(self) -> Store:
+    async def opened(self) -> Store:
+        """The store, opened at the first call; raises StoreUnavailable while it cannot be."""
         if self._store is None:
             try:
                 self._store = await self.context.open_store()
@@ -245,7 +250,7 @@ class Node:
     async def _first_store(self) -> None:
         """Open the store. A node with a snapshot starts without it; one without has nothing to decide with."""
         try:
-            store = await self._opened()
+            store = await self.opened()
             await store.epoch()
         except StoreUnavailable as error:
             if self.follower.matcher is None and self._settings.redis_url is None:
@@ -261,9 +266,9 @@ class Node:
 
         settings, policy = self._settings, self.context.policy(self._settings.routes.policy)
         keyring, data_dir = self.context.keyring, settings.data_dir
-        feed = RouteFeed(settings.routes, settings.guards, data_dir, keyring, policy, self._opened)
+        feed = RouteFeed(settings.routes, settings.guards, data_dir, keyring, policy, self.opened)
         self.follower.on_swap(feed.swapped)
-        self.exporter.add(feed.counts)
+        self.exporter.register(feed.counts)
         return feed
 
     async def _start_gateways(self) -> None:
@@ -278,8 +283,8 @@ class Node:
             log.warning("no companions can come", detail=str(error))
         if count:
             options = ["--log-level", self._settings.log_level, "--log-format", self._settings.log_format]
-            self._workers = Workers(count, list(self.streams), self.host.path, options)
-            await self._workers.start()
+            self.workers = Workers(count, list(self.streams), self.host.path, options)
+            await self.workers.start()
         else:
             for listener in self.streams:
                 await listener.start()
@@ -288,7 +293,7 @@ class Node:
 
     async def _stop_gateways(self) -> None:
         """May be called twice."""
-        others = self._workers or self.streams
+        others = self.workers or self.streams
         more = [one for one in (self.envoy, self.rpz) if one is not None]
         await asyncio.gather(others.stop(), *(one.stop() for one in more))
         self.host.stop()
@@ -335,7 +340,7 @@ class Node:
         store = None
         while store is None:
             try:
-                store = await self._opened()
+                store = await self.opened()
             except StoreUnavailable:
                 await self._pause(WATCH_SECONDS)
             if self._stopping.is_set():
