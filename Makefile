@@ -11,7 +11,7 @@ NATIVE_SOURCES := $(shell find $(NATIVE)/src -name '*.rs') $(NATIVE)/Cargo.toml 
 #: What `make loadtests` runs; each needs what its docstring says.
 LOADTESTS := check spoe icap squid_helper http_api swaps dns
 
-.PHONY: help setup run test coverage check protocols bench loadtests format lock clean packages
+.PHONY: help setup run test coverage check protocols dashboards bench loadtests format lock clean packages
 
 help:
 	@echo "make run     build, start a node on an embedded Redis with the sample lists"
@@ -60,6 +60,10 @@ check: setup
 # Envoy's messages. What this writes is committed.
 protocols: setup
 	$(BIN)/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. blocker/gateways/_envoy/ext_authz.proto
+
+# Grafana's dashboards. What this writes is committed.
+dashboards: setup
+	$(BIN)/python -m deploy.grafana.write
 
 bench: setup
 	$(BIN)/blocker bench

@@ -20,6 +20,7 @@ from blocker.cli.background import background_threads
 from blocker.cli.context import usable_sources
 from blocker.cli.late_store import LateStore
 from blocker.cli.service_manager import ServiceManager
+from blocker.cli.watching import Watching
 from blocker.control.app import create_app
 from blocker.control.canary_probe import HttpProbe
 from blocker.control.heartbeat import BEAT_SECONDS, Heartbeat
@@ -65,7 +66,7 @@ class Node:
 
     def __init__(self, context: Context, manager: ServiceManager | None = None) -> None:
         self.context = context
-        self._store = LateStore(context)
+        self.store = LateStore(context)
         self._manager = manager or ServiceManager({})
         self._stopping = asyncio.Event()
         self._announced = asyncio.Event()
@@ -73,7 +74,7 @@ class Node:
         self.worker: IngestWorker | None = None
         self.follower: Follower = context.follower()
         self.hits = HitCounter(
-            self._store,
+            self.store,
             node=self._settings.node,
             zone=self._settings.zone,
             bin=self._settings.hits.bin,
@@ -89,9 +90,9 @@ class Node:
             canaries=lambda: self.canaries.states,
         )
         self.office = Office(
-            self._store.opened, context.keyring, self._settings.guards, self._settings.lists_dir, context.policies
+            self.store.opened, context.keyring, self._settings.guards, self._settings.lists_dir, context.policies
         )
-        self.heartbeat = Heartbeat(self._store.opened, self._settings.node, self.follower, lambda: self.canaries.states)
+        self.heartbeat = Heartbeat(self.store.opened, self._settings.node, self.follower, lambda: self.canaries.states)
         self.stop_page = StopPage(self._settings.stop_page)
         self.streams = Streams(engine, self._settings.gateways, self.stop_page.as_bytes())
         self.envoy: EnvoyListener | None = None
@@ -107,7 +108,7 @@ class Node:
             lookup_key=context.keyring.lookup,
         )
         self.follower.on_swap(self.host.swapped)
-        self._workers: Workers | None = None
+        self.workers: Workers | None = None
         app = create_app(
             engine,
             self.follower,
@@ -137,6 +138,9 @@ class Node:
                 self._settings.feeds.rpz, context.policies, context.open_store, context.keyring,
                 self._settings.poll_seconds,
             )  # fmt: skip
+            self.exporter.add(self.rpz)
+
+        self.watching = Watching(self, self._stale_after)
 
     @property
     def _settings(self) -> Settings:
@@ -169,13 +173,14 @@ class Node:
                     await when_free(self.rpz.start)
             await self._first_store()
             async with asyncio.TaskGroup() as tasks:
-                canaries = zones = None
+                canaries = zones = watching = None
                 if Role.CONTROL in roles:
                     tasks.create_task(self.follower.run())
                     tasks.create_task(self.hits.run())
                     tasks.create_task(self._announce(ready))
                     tasks.create_task(self._watch_server())
                     tasks.create_task(self._beat())
+                    watching = tasks.create_task(self.watching.run())
                     if self.routes is not None:
                         tasks.create_task(self.routes.run())
                     canaries = tasks.create_task(self._look_at_canaries())
@@ -191,10 +196,9 @@ class Node:
                 await self._stopping.wait()
                 log.info("stopping")
                 self._manager.stopping()
-                if canaries is not None:
-                    canaries.cancel()  # before the gateways that they ask
-                if zones is not None:
-                    zones.cancel()
+                for one in (canaries, zones, watching):
+                    if one is not None:
+                        one.cancel()  # canaries before the gateways that they ask
                 if self.routes is not None:
                     await self.routes.stop()
                 if Role.CONTROL in roles:
@@ -207,7 +211,7 @@ class Node:
             await self.server.stop()
             if self.routes is not None:
                 self.routes.close()
-            await self._store.close()
+            await self.store.close()
             telling.cancel()
             self._manager.close()
 
@@ -218,7 +222,7 @@ class Node:
     async def _fold_hits(self) -> None:
         settings = self._settings
         await keep_folding(
-            self._store.opened,
+            self.store.opened,
             None if Role.INGEST in settings.roles else settings.node,
             keep_weeks=settings.hits.keep_weeks,
             bin=settings.hits.bin,
@@ -231,7 +235,7 @@ class Node:
     async def _first_store(self) -> None:
         """Open the store. A node with a snapshot starts without it; one without has nothing to decide with."""
         try:
-            store = await self._store.opened()
+            store = await self.store.opened()
             await store.epoch()
         except StoreUnavailable as error:
             if self.follower.matcher is None and self._settings.redis_url is None:
@@ -249,9 +253,9 @@ class Node:
 
         settings, policy = self._settings, self.context.policy(self._settings.routes.policy)
         keyring, data_dir = self.context.keyring, settings.data_dir
-        feed = RouteFeed(settings.routes, settings.guards, data_dir, keyring, policy, self._store.opened)
+        feed = RouteFeed(settings.routes, settings.guards, data_dir, keyring, policy, self.store.opened)
         self.follower.on_swap(feed.swapped)
-        self.exporter.add(feed.counts)
+        self.exporter.register(feed.counts)
         return feed
 
     async def _start_gateways(self) -> None:
@@ -266,8 +270,8 @@ class Node:
             log.warning("no companions can come", detail=str(error))
         if count:
             options = ["--log-level", self._settings.log_level, "--log-format", self._settings.log_format]
-            self._workers = Workers(count, list(self.streams), self.host.path, options)
-            await when_free(self._workers.start)
+            self.workers = Workers(count, list(self.streams), self.host.path, options)
+            await when_free(self.workers.start)
         else:
             for listener in self.streams:
                 await when_free(listener.start)
@@ -276,7 +280,7 @@ class Node:
 
     async def _stop_gateways(self) -> None:
         """May be called twice."""
-        others = self._workers or self.streams
+        others = self.workers or self.streams
         more = [one for one in (self.envoy, self.rpz) if one is not None]
         await asyncio.gather(others.stop(), *(one.stop() for one in more))
         self.host.stop()
@@ -324,7 +328,7 @@ class Node:
         store = None
         while store is None:
             try:
-                store = await self._store.opened()
+                store = await self.store.opened()
             except StoreUnavailable:
                 await self._pause(WATCH_SECONDS)
             if self._stopping.is_set():

@@ -16,6 +16,7 @@ import uvloop
 
 from blocker import log
 from blocker.gateways.companion import Companion
+from blocker.gateways.load import Load
 from blocker.gateways.streams import Streams
 from blocker.sections import GatewaySettings
 
@@ -54,7 +55,7 @@ async def serve(path: Path, listened: Mapping[str, Sequence[int]]) -> None:
     meeting = asyncio.create_task(companion.met.wait())
     ending = asyncio.create_task(stopping.wait())
     await asyncio.wait((meeting, ending), return_when=asyncio.FIRST_COMPLETED)
-    streams = None
+    streams = watching = None
     if not stopping.is_set():
         # A node that has gone hands over nothing, and the next one needs the addresses.
         supplying = asyncio.create_task(companion.supplied())
@@ -67,9 +68,13 @@ async def serve(path: Path, listened: Mapping[str, Sequence[int]]) -> None:
         )
         for name, descriptors in listened.items():
             await streams[name].start([socket.socket(fileno=one) for one in descriptors])
+        companion.load = Load(streams)
+        watching = asyncio.create_task(companion.load.watch())
     await ending
     if streams is not None:
         await streams.stop()
+    if watching is not None:
+        watching.cancel()
     companion.stop()
     await running
     meeting.cancel()

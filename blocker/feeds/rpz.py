@@ -19,10 +19,11 @@ from blocker.feeds.signing import load_keys
 from blocker.feeds.source import Basis, ZoneSource, rank_of
 from blocker.feeds.transfer import Served, ZoneServer
 from blocker.feeds.zone import Plan, is_newer
+from blocker.hits.families import Family
 from blocker.matcher import DEFAULT_POLICY, Policy
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Mapping
+    from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 
     from blocker._native import ZoneDelta
     from blocker.feed_section import RpzSettings
@@ -100,6 +101,23 @@ class RpzFeed:
         self._zones = zones
         self.server.configure(zones.values(), self._keys)
         self._changed.set()
+
+    def families(self) -> Iterator[Family]:
+        """`blocker_zone_serial{zone}`, `blocker_zone_names{zone,effect}`, `blocker_zone_ok{zone}`; see `Exporter.add`.
+
+        Zones have the names of the configuration.
+        """
+        serial = Family("blocker_zone_serial", "gauge", "Serial of the zone that is served.", ["zone"])
+        names = Family("blocker_zone_names", "gauge", "Names in the zone that is served.", ["zone", "effect"])
+        good = Family("blocker_zone_ok", "gauge", "Whether the zone is what its lists say: 1 or 0.", ["zone"])
+        for name, served in sorted(self._zones.items()):
+            made = served.version is not None and name in self._made
+            good.add(made and not self._told.get(name) and not self._told.get(""), name)
+            if served.version is not None:
+                serial.add(served.version.serial, name)
+                for effect, count in zip(("block", "inspect", "pass"), served.version.zone.counts[1:], strict=True):
+                    names.add(count, name, effect)
+        yield from (serial, names, good)
 
     async def start(self) -> None:
         """Listen.

@@ -9,7 +9,8 @@ Companions are the workers of the stream gateways, and the helpers that a Squid 
 - `canaries`: the canonical forms that count as nothing
 - `ask`: a canary to be decided as a request would be
 
-and sends `hello`, `report` (hits, under a number of its own; answered by `stored`), `counts` (decisions) and `answer`.
+and sends `hello`, `report` (hits, under a number of its own; answered by `stored`), `counts` (decisions), `load` (its
+connections, see there) and `answer`.
 
 A report is counted once: the node remembers the last number of each companion. A companion whose report was under way
 when the node ended does not know whether it was counted and never offers it to the next node, so that nothing is
@@ -26,6 +27,8 @@ import fcntl
 import os
 import secrets
 import shutil
+import socket
+import struct
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any, cast
 
@@ -34,12 +37,12 @@ import structlog
 from blocker.errors import ServeError
 from blocker.gateways import channel
 from blocker.gateways.canaries import Answer, NoAnswer
+from blocker.gateways.load import Connections
 from blocker.hits.calendar import Cell
 from blocker.log import describe
 from blocker.rules import Verdict
 
 if TYPE_CHECKING:
-    import socket
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
@@ -93,6 +96,7 @@ class CompanionHost:
         self._opened: socket.socket | None = None
         self._companions: set[_Companion] = set()
         self._last: OrderedDict[str, int] = OrderedDict()
+        self._ended: dict[str, Connections] = {}  # connections that companions refused and cut
         self._table: int | None = None  # descriptor of the present one, once somebody needs it
         self._publishing: asyncio.Task[None] | None = None
         self._again = False
@@ -101,6 +105,21 @@ class CompanionHost:
     def count(self, gateway: str) -> int:
         """How many companions of a gateway are there."""
         return sum(one.gateway == gateway for one in self._companions)
+
+    def loads(self) -> list[tuple[int, float, Mapping[str, Connections]]]:
+        """See `blocker.gateways.load.Companions`."""
+        return [(one.pid, one.lag, one.connections) for one in self._companions if one.connections]
+
+    def take_ended(self) -> Mapping[str, Connections]:
+        """See `blocker.gateways.load.Companions`."""
+        ended, self._ended = self._ended, {}
+        return ended
+
+    def ended_more(self, connections: Mapping[str, Connections]) -> None:
+        """Add what a companion refused and cut."""
+        for name, one in connections.items():
+            before = self._ended.get(name, Connections(0, 0, 0, 0))
+            self._ended[name] = Connections(0, 0, before.refused + one.refused, before.cut + one.cut)
 
     def start(self) -> None:
         """Bind and accept.
@@ -268,6 +287,10 @@ class _Companion:
         self._host = host
         self.gateway = ""
         self.policy = ""
+        self.lag = 0.0
+        self.connections: dict[str, Connections] = {}
+        # Of who connected (unix(7)): process, user, group.
+        self.pid, _, _ = struct.unpack("3i", opened.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
         self._asked: dict[int, asyncio.Future[Answer]] = {}
         self.channel: Channel = channel.Channel(opened, self._message, self._gone)
 
@@ -293,6 +316,10 @@ class _Companion:
                 self.channel.send({"stored": sequence})
             case {"counts": dict(counts)}:
                 self._host.decided(counts)
+            case {"load": dict(connections), "lag": float(lag)}:
+                self.connections = {name: Connections(*one) for name, one in connections.items()}
+                self.lag = lag
+                self._host.ended_more(self.connections)
             case {"answer": int(number), "verdict": verdict, "list": name}:
                 waiting = self._asked.get(number)
                 if waiting is not None and not waiting.done():

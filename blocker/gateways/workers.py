@@ -60,7 +60,12 @@ class Workers:
     @property
     def pids(self) -> list[int]:
         """Those that run."""
-        return [process.pid for process in self._processes.values()]
+        return list(self.numbered.values())
+
+    @property
+    def numbered(self) -> dict[int, int]:
+        """Number → process id of those that run, by number."""
+        return {number: process.pid for number, process in sorted(self._processes.items())}
 
     async def start(self) -> None:
         """Bind, and start all.

@@ -119,6 +119,7 @@ class HitCounter:
         self._stopping = asyncio.Event()
         self._wake = asyncio.Event()
         self._store_away = False
+        self._waiting_hours = 0
         self._matrix = HitMatrix()
         self._add = self._matrix.count
         self._window = self._open_window(clock())
@@ -165,6 +166,14 @@ class HitCounter:
         None and not zeros: a counter that starts at 0 and then jumps to what is stored would look like new hits.
         """
         return None if self._ledger is None else self._ledger.released
+
+    @property
+    def waiting_hours(self) -> int:
+        """Hours that are over and whose hits the store has not taken, as of the last flush.
+
+        Only these: what waits of the present hour would tell when the first hit was.
+        """
+        return self._waiting_hours
 
     async def flush(self) -> bool:
         """Bring everything counted so far to the store, and release what may be released.
@@ -232,14 +241,17 @@ class HitCounter:
             await asyncio.wait([earlier])
         try:
             await self._flush_now()
+            self._waiting_hours = 0
         except StoreError as error:
             if not self._store_away:
                 log.warning("hits wait in memory until the store is back", **describe(error))
             self._store_away = True
+            self._waiting_hours = self._hours_over()
             return False
         except Exception as error:  # noqa: BLE001 - counting goes on whatever the store's client does
             told = describe(error)
             log.error("a flush of hits failed in an unforeseen way; it is tried again", **told)  # noqa: TRY400 - no values
+            self._waiting_hours = self._hours_over()
             return False
         if self._store_away:
             log.info("hits are flushed to the store again")
@@ -302,6 +314,13 @@ class HitCounter:
             before, left = left, await self._store.folded_hits(self._node)
             if before == left:
                 return stored, left
+
+    def _hours_over(self) -> int:
+        slots = {cell.slot for cell in (*self._pending, *self._batch)} - {self._window.slot}
+        if not slots:
+            return 0
+        current, to_come = still_to_come(self._clock(), self._zone)
+        return sum(slot < current and slot not in to_come for slot in slots)
 
     def _release(self, ledger: Ledger) -> None:
         now = self._clock()

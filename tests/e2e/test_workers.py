@@ -114,10 +114,12 @@ def test_an_address_that_stays_in_use_is_told_and_one_that_is_let_go_is_taken(no
         assert refused.returncode == 1
         assert f"127.0.0.1:{node.port} is in use; set BLOCKER_GATEWAYS__CHECK__PORT" in node.process.log()
         assert node.process.log().count(waited) == 1
-        # Not the start in the thread: the node would end with it.
-        letting_go = threading.Thread(
-            target=lambda: (until(lambda: node.process.log().count(waited) == 2), taken.close())
-        )
+
+        def let_go() -> None:
+            until(lambda: node.process.log().count(waited) == 2)
+            taken.close()
+
+        letting_go = threading.Thread(target=let_go)  # not the start: the node would end with its thread
         letting_go.start()
         node.process.start(ready=False)
         letting_go.join()
