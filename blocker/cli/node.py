@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from blocker.cli import reload
-from blocker.cli.background import background_threads
+from blocker.cli.background import background_threads, favour_the_loop
 from blocker.cli.context import usable_sources
 from blocker.control.app import create_app
 from blocker.control.canary_probe import HttpProbe
@@ -161,6 +161,7 @@ class Node:
                 await self.follower.load_snapshot()
                 await self.server.start()
                 await self._start_gateways()
+                favour_the_loop()
                 if self.rpz is not None:
                     await self.rpz.start()
             await self._first_store()

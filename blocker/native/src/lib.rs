@@ -10,11 +10,13 @@
 //! - [`hits`]: the hit matrix
 //! - [`wire`]: the gateways' protocols
 //! - [`datagrams`]: many datagrams in one call of the system
+//! - [`courtesy`]: long work that lets others go first
 //! - [`zone`]: lists as the names of a response policy zone
 //! - `python`: the binding layer, the only part that knows Python
 
 pub mod ahead;
 pub mod canonical;
+pub mod courtesy;
 pub mod datagrams;
 pub mod decide;
 pub mod escape;
