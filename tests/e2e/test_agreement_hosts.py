@@ -43,11 +43,8 @@ def origin(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Origin]:
 
 def names(seed: int) -> list[str]:
     """Hosts of the addresses as DNS can carry them: no address, nothing escaped; each spelling once."""
-    hosts = (
-        one.host.rpartition(":")[0] or one.host
-        for one in addresses(seed)
-        if "%" not in one.host and "[" not in one.host
-    )
+    carried = [one.host for one in addresses(seed) if "%" not in one.host and "[" not in one.host]
+    hosts = [host.rpartition(":")[0] or host for host in carried]
     return list(dict.fromkeys(host for host in hosts if not host[:1].isdigit()))
 
 
