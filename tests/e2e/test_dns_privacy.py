@@ -66,7 +66,7 @@ def messages(m: Marks, client: Client) -> list[bytes]:
     """Questions of every outcome, and what is none."""
     options = [
         dns.edns.ECSOption(str(client.subnet), 128), dns.edns.GenericOption(dns.edns.OptionType.COOKIE, client.cookie),
-        dns.edns.GenericOption(65_001, m.header.encode()),
+        dns.edns.GenericOption(dns.edns.OptionType.make(65_001), m.header.encode()),
     ]  # fmt: skip
     names = [
         f"{m.host}.blocked.example", f"{m.path}.page.example", f"{m.query}.harmless.example",
@@ -103,7 +103,8 @@ def behave(one: Upstream, asked: dns.message.QueryMessage, stream: bool) -> Sequ
 
 async def by_datagrams(port: int, client: Client, asked: Sequence[bytes]) -> list[bytes]:
     """All at once from the client's own port; what comes back until it is quiet."""
-    loop, found = asyncio.get_running_loop(), []
+    loop = asyncio.get_running_loop()
+    found: list[bytes] = []
     with socket.socket(type=socket.SOCK_DGRAM) as one:
         one.setblocking(False)
         one.bind((CLIENT, client.port))
