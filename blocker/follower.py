@@ -252,16 +252,17 @@ class Follower:
     async def _fetch(self, store: Store, segments: Iterable[str]) -> None:
         """Get the segments that are not here."""
         for name in await asyncio.to_thread(self._missing, list(segments)):
-            data = await store.get_blob("segment", name)
-            if self._persistent and len(data) > HELD_BYTES:
+            parts = await store.get_blob_parts("segment", name)
+            if self._persistent and sum(map(len, parts)) > HELD_BYTES:
                 try:
-                    await asyncio.to_thread(self._snapshot.add_segment, name, data)
+                    await asyncio.to_thread(self._snapshot.add_segment, name, *parts)
                     self._damaged.discard(name)
+                    await asyncio.to_thread(parts.clear)  # as in `_swap`
                     continue
                 except OSError as error:
                     # A full disk must not keep a list from being enforced.
                     log.warning("segment kept in memory only", error=type(error).__name__)
-            self._unwritten[name] = data
+            self._unwritten[name] = b"".join(parts)
 
     def _missing(self, names: Iterable[str]) -> list[str]:
         return [name for name in names if self._file(name) is None and name not in self._unwritten]

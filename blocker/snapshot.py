@@ -66,8 +66,8 @@ class Snapshot:
         path = self._segments / name
         return path if _NAME.fullmatch(name) and path.is_file() else None
 
-    def add_segment(self, name: str, data: bytes) -> Path:
-        """Keep a segment whose name was checked against its bytes.
+    def add_segment(self, name: str, *parts: bytes) -> Path:
+        """Keep a segment whose name was checked against its bytes, given in one part or more.
 
         Raises:
             OSError: The disk is full or not writable; nothing is left behind.
@@ -77,7 +77,7 @@ class Snapshot:
         beside = path.with_name(f"{name}.{os.getpid()}.tmp")
         try:
             with beside.open("wb") as file:
-                file.write(data)
+                file.writelines(parts)
                 file.flush()
                 os.fsync(file.fileno())
             beside.replace(path)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from blocker.cli import reload
-from blocker.cli.background import background_threads
+from blocker.cli.background import background_threads, favour_the_loop
 from blocker.cli.context import usable_sources
 from blocker.cli.late_store import LateStore
 from blocker.cli.service_manager import ServiceManager
@@ -169,6 +169,7 @@ class Node:
                 await self.follower.load_snapshot()
                 await when_free(self.server.start)
                 await self._start_gateways()
+                favour_the_loop()
                 if self.rpz is not None:
                     await when_free(self.rpz.start)
             await self._first_store()

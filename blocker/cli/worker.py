@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import uvloop
 
 from blocker import log
+from blocker.cli.background import background_threads, favour_the_loop
 from blocker.gateways.companion import Companion
 from blocker.gateways.load import Load
 from blocker.gateways.streams import Streams
@@ -47,6 +48,7 @@ def main() -> None:
 async def serve(path: Path, listened: Mapping[str, Sequence[int]]) -> None:
     """Serve gateways at sockets that the node has opened."""
     loop, stopping = asyncio.get_running_loop(), asyncio.Event()
+    loop.set_default_executor(background_threads())
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stopping.set)
     loop.add_reader(sys.stdin.fileno(), lambda: _gone(stopping))
@@ -70,6 +72,7 @@ async def serve(path: Path, listened: Mapping[str, Sequence[int]]) -> None:
             await streams[name].start([socket.socket(fileno=one) for one in descriptors])
         companion.load = Load(streams)
         watching = asyncio.create_task(companion.load.watch())
+        favour_the_loop()
     await ending
     if streams is not None:
         await streams.stop()

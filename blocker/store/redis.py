@@ -43,6 +43,8 @@ if TYPE_CHECKING:
 # Bytes of blobs in one transaction: what the server and this side must hold at once. A larger blob goes alone. Two of
 # the usual 4 MiB blobs must pass within the command timeout of 5 s, so a link needs some 14 Mbit/s.
 UPLOAD_BYTES = 8 * 2**20
+# A blob is read in parts of this size: one holds the loop for 0.2 ms, and a segment takes eight round trips.
+PART_BYTES = 512 * 1024
 # Longer texts are hashed in a thread: at 0.5 to 2 GB/s this many bytes hold the loop for 0.1 ms.
 INLINE_HASH_BYTES = 64 * 1024
 # One blocking read of the commit stream in seconds; shorter than the command timeout, which tells a dead server.
@@ -207,19 +209,33 @@ class Store(Changes):
         return names
 
     async def get_blob(self, kind: BlobKind, name: str) -> bytes:
-        """The bytes of a blob.
+        """The bytes of a blob; raises as `get_blob_parts`."""
+        return b"".join(await self.get_blob_parts(kind, name))
+
+    async def get_blob_parts(self, kind: BlobKind, name: str) -> list[bytes]:
+        """The bytes of a blob as they came: for a process that answers others meanwhile.
+
+        A reply is parsed and copied in one go on the event loop, milliseconds for the usual 4 MiB, so it comes in parts.
 
         Raises:
             StoreError: It is not in the store.
             FormatError: Its bytes are not those it is named by.
         """
-        data: bytes | None = await self._session.command("read a blob", "GET", self._keys.blob(kind, name))
-        if data is None:
+        parts: list[bytes] = []
+        while not parts or len(parts[-1]) == PART_BYTES:
+            start = len(parts) * PART_BYTES
+            parts.append(
+                await self._session.command(
+                    "read a blob", "GETRANGE", self._keys.blob(kind, name), start, start + PART_BYTES - 1
+                )
+            )
+        if not parts[0]:
             raise StoreError(f"{kind} {name} is not in the store; read the heads again, or publish the list again")
-        found = await asyncio.to_thread(_sha256, data) if len(data) > INLINE_HASH_BYTES else _sha256(data)
+        small = len(parts) == 1 and len(parts[0]) <= INLINE_HASH_BYTES
+        found = _sha256(*parts) if small else await asyncio.to_thread(_sha256, *parts)
         if found != name:
             raise FormatError(f"{kind}: expected SHA-256 {name}, got {found}; publish the list again")
-        return data
+        return parts
 
     async def last_commit(self) -> str:
         """The id of the newest commit, to wait after; `0-0` if there was none."""
@@ -314,5 +330,8 @@ class Store(Changes):
         return found[0][0].decode() if found else NO_COMMIT
 
 
-def _sha256(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
+def _sha256(*parts: bytes) -> str:
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part)
+    return digest.hexdigest()

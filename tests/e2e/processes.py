@@ -94,14 +94,18 @@ class NodeProcess:
 
     def start(self, *, ready: bool = True) -> Self:
         """Start the process, and wait until it decides (or only answers)."""
+        self.launch()
+        until(lambda: self._answers(200 if ready else None))
+        return self
+
+    def launch(self) -> None:
+        """Start the process and wait for nothing."""
         assert self.process is None or self.process.poll() is not None, "the node runs already"
         with self.logs.open("ab") as log:
             self.process = spawn(
                 [*program(), "serve", *self._roles],
                 stdout=log, stderr=log, cwd=self.directory, env=self.environment,
             )  # fmt: skip
-        until(lambda: self._answers(200 if ready else None))
-        return self
 
     def _answers(self, wanted: int | None) -> bool:
         assert self.process is not None

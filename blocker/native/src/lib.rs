@@ -11,12 +11,14 @@
 //! - [`batch`]: many URLs as JSON, and what is told of each
 //! - [`wire`]: the gateways' protocols
 //! - [`datagrams`]: many datagrams in one call of the system
+//! - [`courtesy`]: long work that lets others go first
 //! - [`zone`]: lists as the names of a response policy zone
 //! - `python`: the binding layer, the only part that knows Python
 
 pub mod ahead;
 pub mod batch;
 pub mod canonical;
+pub mod courtesy;
 pub mod datagrams;
 pub mod decide;
 pub mod escape;

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use memmap2::{MmapMut, RemapOptions};
 
+use crate::courtesy;
 use crate::flags;
 use crate::node::{LookupKey, NodeId};
 use crate::run::Fold;
@@ -102,6 +103,9 @@ impl Merger {
                 self.intern(effect_of(&owners))
             };
             self.push(id, number);
+            if self.nodes % courtesy::STEPS == 0 {
+                courtesy::offer();
+            }
         }
         Ok(self)
     }
@@ -170,6 +174,7 @@ impl Merger {
         } else {
             fill(&mut bytes[parts.numbers..], self.numbers.iter().map(|&number| (number as u16).to_le_bytes()));
         }
+        courtesy::offer();
         fill(&mut bytes[parts.effects..], self.effects.iter().flatten().map(|mask| mask.to_le_bytes()));
         fill(&mut bytes[parts.references..], self.references.iter().flatten().map(|word| word.to_le_bytes()));
         bytes[parts.text..parts.text + self.text.len()].copy_from_slice(&self.text);
@@ -208,8 +213,11 @@ fn effect_of(owners: &[(usize, u16)]) -> Effect {
 }
 
 fn fill<const N: usize>(out: &mut [u8], items: impl Iterator<Item = [u8; N]>) {
-    for (place, item) in out.chunks_exact_mut(N).zip(items) {
+    for (at, (place, item)) in out.chunks_exact_mut(N).zip(items).enumerate() {
         place.copy_from_slice(&item);
+        if at % courtesy::BYTES == courtesy::BYTES - 1 {
+            courtesy::offer();
+        }
     }
 }
 

@@ -21,6 +21,7 @@ use std::ops::Range;
 use memmap2::{Mmap, UncheckedAdvice};
 use xxhash_rust::xxh3::Xxh3Default;
 
+use crate::courtesy;
 use crate::node::{LookupKey, NodeId};
 use crate::run::NodeRun;
 
@@ -38,7 +39,10 @@ const HEADER: usize = 56;
 pub fn checksum(bytes: &[u8]) -> u64 {
     let mut hash = Xxh3Default::new();
     hash.update(&bytes[..24]);
-    hash.update(&bytes[32..]);
+    for part in bytes[32..].chunks(courtesy::BYTES) {
+        hash.update(part);
+        courtesy::offer();
+    }
     hash.digest()
 }
 

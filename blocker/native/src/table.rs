@@ -31,6 +31,7 @@ use std::{fmt, io, slice};
 
 use memmap2::{Mmap, MmapMut};
 
+use crate::courtesy;
 use crate::flags;
 use crate::hashed;
 use crate::node::LookupKey;
@@ -212,7 +213,7 @@ impl Table {
 
     /// Writes the table to an open file that is empty; nothing is synced.
     pub fn write(&self, file: &mut File) -> Result<(), TableError> {
-        file.write_all(self.backing.bytes()).map_err(TableError::Io)
+        write(file, self.backing.bytes()).map_err(TableError::Io)
     }
 
     /// Writes the table beside `path`, syncs it and renames it: the file is whole or is not there.
@@ -222,7 +223,7 @@ impl Table {
         let beside = path.with_file_name(name);
         let write = || -> io::Result<()> {
             let mut file = File::create(&beside)?;
-            file.write_all(self.backing.bytes())?;
+            self::write(&mut file, self.backing.bytes())?;
             file.sync_all()?;
             std::fs::rename(&beside, path)?;
             File::open(path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new(".")))?
@@ -360,6 +361,14 @@ impl Plain for u32 {}
 impl Plain for u64 {}
 impl Plain for Effect {}
 impl Plain for [u32; 4] {}
+
+fn write(file: &mut File, bytes: &[u8]) -> io::Result<()> {
+    for part in bytes.chunks(courtesy::BYTES) {
+        file.write_all(part)?;
+        courtesy::offer();
+    }
+    Ok(())
+}
 
 fn read_lists(mut bytes: &[u8]) -> Option<Vec<ListInfo>> {
     let mut lists = Vec::new();

@@ -112,7 +112,9 @@ impl Table {
                 layers.iter().map(|layer| layer.iter().map(SegmentSource::open).collect()).collect::<Result<_, _>>();
             sources.push(opened.map_err(|error| raise(py, error))?);
         }
-        let merged = py.detach(|| {
+        // The sources go in, so that what is mapped is given back without the GIL too.
+        let merged = py.detach(move || {
+            let sources = sources;
             let mut opened = Vec::with_capacity(sources.len());
             for layers in &sources {
                 opened.push(layers.iter().map(|layer| open_all(layer, &key)).collect::<Result<_, _>>()?);
