@@ -136,9 +136,10 @@ class Node:
         if self._settings.feeds.rpz.enabled:
             self.rpz = RpzFeed(
                 self._settings.feeds.rpz, context.policies, context.open_store, context.keyring,
-                self._settings.poll_seconds,
+                self._settings.data_dir / "zones", self._settings.poll_seconds,
             )  # fmt: skip
             self.exporter.add(self.rpz)
+            self.exporter.register(self.rpz.counts)
 
         self.watching = Watching(self, self._stale_after)
 
