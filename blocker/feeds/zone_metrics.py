@@ -15,7 +15,8 @@
 | `blocker_zone_secondary_lag`         | zone, secondary      | by how much its serial is behind; missing: not known |
 | `blocker_zone_secondary_age_seconds` | zone, secondary      | since it last asked; missing: not since the start    |
 
-Serial, names and state of a zone are `RpzFeed.families`. A zone's serials are seconds of versions, so a lag is about the time by which a secondary's lists are older.
+Serial, names and state of a zone are `RpzFeed.families`. A zone's serials are seconds of versions, so a lag is about
+the time by which a secondary's lists are older.
 """
 
 from __future__ import annotations

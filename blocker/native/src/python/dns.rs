@@ -8,6 +8,7 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
+use super::dns_datagram::DnsDatagram;
 use super::gate::Gate;
 use crate::datagrams::{self, BATCH, Batch, Peer};
 use crate::wire::Flow;
@@ -345,33 +346,6 @@ impl DnsQuestion {
     /// A query to another resolver; each has another id and other letters' case, from 34 random bytes.
     fn exchange(&self, random: [u8; RANDOM_BYTES]) -> DnsExchange {
         DnsExchange(self.question.forwarded(&random))
-    }
-}
-
-/// A datagram about a zone that somebody else serves.
-#[pyclass(frozen)]
-pub struct DnsDatagram {
-    message: Vec<u8>,
-    peer: Peer,
-}
-
-#[pymethods]
-impl DnsDatagram {
-    /// What was sent.
-    #[getter]
-    fn message<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
-        PyBytes::new(py, &self.message)
-    }
-
-    /// Whose it is: who may have a zone can depend on it.
-    #[getter]
-    fn address(&self) -> IpAddr {
-        self.peer.address()
-    }
-
-    /// Sends the answer from where the datagram came to.
-    fn answer(&self, socket: i32, message: &[u8]) {
-        datagrams::send(socket, message, &[(message.len(), &self.peer)]);
     }
 }
 
