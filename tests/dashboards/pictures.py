@@ -179,7 +179,7 @@ def main() -> None:
         while time.monotonic() < ends:
             scene.ask(20)
         for name in NAMES:
-            Painter(scene.prometheus, scene.window(name)).draw(name, target / f"{name}.png")
+            Painter(scene.prometheus, scene.window(name, seconds=60)).draw(name, target / f"{name}.png")
 
 
 if __name__ == "__main__":

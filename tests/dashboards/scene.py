@@ -76,13 +76,13 @@ class Scene:
         before = self.prometheus.scrapes(2)
         until(lambda: self.prometheus.scrapes(2) >= before + more)
 
-    def window(self, board: str, *, seconds: int = 60) -> Window:
+    def window(self, board: str, *, seconds: int = 600) -> Window:
         """The present of a dashboard; of hits, the end of what is known of them."""
         values = variables(self.prometheus, load(board))
         if board == "hits":
             return Window(end=self.past_end + 30, seconds=14 * 86_400, values=values, scrape=15)
         live = {"node": self.targets}
-        return Window(end=time.time(), seconds=seconds, values=values | live)
+        return Window(end=time.time(), seconds=seconds, values=values | live, points=seconds)
 
     def _fill(self) -> None:
         for node in (self.first, self.second):
