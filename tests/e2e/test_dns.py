@@ -211,8 +211,8 @@ def test_settings_change_at_sighup(resolver: Resolver) -> None:
 
 
 def test_it_is_watched_and_counted_like_every_gateway(resolver: Resolver) -> None:
-    until(lambda: resolver.metric('blocker_canary_ok{gateway="dns",list="police"}') is not None)
-    assert resolver.metric('blocker_canary_ok{gateway="dns",list="police"}') == "1.0"
+    until(lambda: resolver.metric('blocker_canary_ok{list="police",gateway="dns"}') is not None)
+    assert resolver.metric('blocker_canary_ok{list="police",gateway="dns"}') == "1.0"
     before = float(resolver.metric('blocker_decisions_total{gateway="dns",verdict="allow"}') or 0)
     resolver.dig("good.customers.test")
     assert float(resolver.metric('blocker_decisions_total{gateway="dns",verdict="allow"}') or 0) > before
