@@ -47,8 +47,12 @@ class Chain:
         port = free_port()
         (directory / "node").mkdir()
         self.node = Feeding(directory / "node", redis, port, signed=kind.signed)
-        self.node.names("http://first.example/")
-        self.resolver = kind(directory / "resolver", self.node, port, origin)
+        try:
+            self.node.names("http://first.example/")
+            self.resolver = kind(directory / "resolver", self.node, port, origin)
+        except BaseException:  # nobody else knows of the node yet
+            self.node.process.stop()
+            raise
 
     def close(self) -> None:
         self.resolver.close()

@@ -79,6 +79,7 @@ FORWARD = ("X-Forwarded-Proto: https", "X-Forwarded-Host: listed.example", "X-Fo
         (request("/forward", FORWARD[0], FORWARD[1], "X-Forwarded-Uri: /"), (200, "allow", "")),
         (request("/envoy/gallery/x", host="listed.example"), (451, "block", "police")),
         (request("/envoy/", host="listed.example:8443"), (200, "allow", "")),
+        (request("/envoy/", host="user@host.example"), (451, "block", "police")),
         (request("/check?url=http%3A%2F%2Fhost.example%2F%3Fa%3D1"), (200, "block", "police")),
         (request("/check?url=http://host.example/?a=1&b=2"), (200, "block", "police")),
         (request("/check?host=listed.example"), (200, "inspect", "")),
@@ -123,7 +124,7 @@ def test_each_way_of_asking(asked: bytes, answered: tuple[int, str, str]) -> Non
         (request("listed.example:443", method="CONNECT", host=None), 400),
         *(
             (request("/envoy/", host=host), 400)
-            for host in ("a.example/", "a.example?", "a.example#", "u@a.example", "a b", "a\\b", "\xfc.example", "a\tb")
+            for host in ("a.example/", "a.example?", "a.example#", "a b", "a\\b", "\xfc.example", "a\tb")
         ),
         (
             request("/envoy/x").replace(b"HTTP/1.1", b"HTTP/1.0").replace(b"Host: blocker", b"Connection: keep-alive"),

@@ -131,7 +131,8 @@ impl<'a> Target<'a> {
         };
         let end = rest.iter().position(|byte| matches!(byte, b'/' | b'?')).unwrap_or(rest.len());
         let (authority, origin) = rest.split_at(end);
-        if authority.is_empty() || !is_authority(authority) {
+        // RFC 9110, section 4.2.4: a user's name in a target is a fault.
+        if authority.is_empty() || authority.contains(&b'@') || !is_authority(authority) {
             return Err(BAD);
         }
         // Section 3.2.2: the host is that of the target then, whatever the header says.
@@ -150,8 +151,9 @@ fn without_scheme(target: &[u8]) -> Option<&[u8]> {
     })
 }
 
-/// Whether these bytes may stand in a host with a port (RFC 3986, section 3.2). Nothing that ends an authority may: the
-/// host asked about would not be the one that the proxy connects to. Nor may a user's name (RFC 9110, section 4.2.4).
+/// Whether these bytes may stand in an authority (RFC 3986, section 3.2). Nothing that ends one may: the host asked about
+/// would not be the one that the proxy connects to. A user's name may, though RFC 9112 has none in `Host`: Envoy lets
+/// it through as its client sent it, and who asks for a listed page that way is to see the stop page.
 fn is_authority(text: &[u8]) -> bool {
-    text.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=:[]".contains(byte))
+    text.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=:[]@".contains(byte))
 }
