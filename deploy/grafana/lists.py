@@ -34,11 +34,12 @@ def lists() -> Dashboard:
         since="now-7d", refresh="1m",
     )  # fmt: skip
     made.with_variable(choice("node", "Node", "blocker_build_info", "instance"))
-    made.with_variable(choice("list", "List", "blocker_list_head_serial", "list"))
+    # It also has lists that were never published.
+    made.with_variable(choice("list", "List", "blocker_proposals_waiting", "list"))
     panels = Panels()
     made.with_panel(panels.overview(
         "Lists", "list", _columns(),
-        description="As the newest of the chosen nodes has it. Approve or reject what waits: `blocker lists proposals`. "
+        description="Of nodes that differ, the greatest figure, and the worst canary. Approve or reject what waits: `blocker lists proposals`. "
         "A refused version is explained by `blocker lists pull NAME`.",
     ))  # fmt: skip
     _versions(made, panels)

@@ -77,8 +77,7 @@ def _decisions(made: Dashboard, panels: Panels) -> None:
     ))  # fmt: skip
     made.with_panel(panels.lines(
         "Decisions in the hour before, by verdict",
-        [(f"sum by (verdict) (blocker_decisions_total{{{NODE}, {GATEWAY}}} "
-          f"- blocker_decisions_total{{{NODE}, {GATEWAY}}} offset 1h)", "{{verdict}}")],
+        [(f"sum by (verdict) (increase(blocker_decisions_total{{{NODE}, {GATEWAY}}}[1h]))", "{{verdict}}")],
         description="Blocks are shown when their hour is over, rounded up to a bin, and are among `allow` until then. So "
         "`block` moves once an hour, and only whole hours say something. Decisions are requests, not people.",
         steps=True, log=True, least=None,
@@ -206,13 +205,13 @@ def _load(made: Dashboard, panels: Panels) -> None:
 def _gateway(made: Dashboard, panels: Panels) -> None:
     made.with_row(panels.row("Gateway $gateway").repeat("gateway"))
     made.with_panel(panels.lines(
-        "Decisions by node",
+        "$gateway: decisions by node",
         [(f"sum by (instance) (rate(blocker_decision_seconds_count{{{ONLY_GATEWAY}}}[$__rate_interval]))", "{{instance}}")],
         description="A node that decides much less than others is asked by fewer proxies, or is out of rotation.",
         unit="reqps", width=THIRD,
     ))  # fmt: skip
     made.with_panel(panels.lines(
-        "Time of a decision",
+        "$gateway: time of a decision",
         [(quantile(0.5, selector=ONLY_GATEWAY), "p50"), (quantile(0.99, selector=ONLY_GATEWAY), "p99"),
          (quantile(0.999, selector=ONLY_GATEWAY), "p99.9")],
         description="Of this gateway. How long names took that were asked of other resolvers is not shown: blocked ones are "
@@ -220,7 +219,7 @@ def _gateway(made: Dashboard, panels: Panels) -> None:
         unit="s", width=THIRD, limit=limits.DECISION_SECONDS, log=True, least=None,
     ))  # fmt: skip
     made.with_panel(panels.lines(
-        "Connections", [(f"blocker_connections{{{ONLY_GATEWAY}}} or 0 * sum by (instance) "
+        "$gateway: connections", [(f"sum by (instance) (blocker_connections{{{ONLY_GATEWAY}}}) or 0 * sum by (instance) "
                          f"(blocker_decision_seconds_count{{{ONLY_GATEWAY}}})", "{{instance}}")],
         description="Open ones. None are known of `control`, `envoy` and `squid-helper`, and DNS by UDP has none.",
         width=THIRD, steps=True, decimals=0,
