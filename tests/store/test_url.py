@@ -111,7 +111,7 @@ def test_a_password_may_be_in_a_file(tmp_path: Path) -> None:
     target = parse_url(f"redis://blocker@localhost/0?password_file={file}")
     assert (target.username, target.password) == ("blocker", "p@ss/word")
     file.write_text("another", "utf-8")
-    assert parse_url(f"redis://blocker@localhost/0?password_file={file}").password == "another"
+    assert parse_url(f"redis://blocker@localhost/0?password_file={file}").password == "another"  # noqa: S105 - of nobody
 
 
 @pytest.mark.parametrize("content", [None, b"", b"\n", b"\xff"])
@@ -119,5 +119,5 @@ def test_a_password_file_that_cannot_be_used_is_told(tmp_path: Path, content: by
     file = tmp_path / "password"
     if content is not None:
         file.write_bytes(content)
-    with pytest.raises(SettingsError, match="the password_file (cannot be read|is empty)"):
+    with pytest.raises(SettingsError, match=r"the password_file (cannot be read|is empty)"):
         parse_url(f"redis://blocker@localhost/0?password_file={file}")
