@@ -20,8 +20,8 @@ log = structlog.get_logger(__name__)
 _EVERYWHERE = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}  # noqa: S104 - nothing is bound
 # Connections waiting to be accepted, as nginx has it.
 BACKLOG = 511
-# How long a start waits for an address that is in use, in seconds. Processes of a node that was killed end in a
-# fraction of one; who waits longer waits for a program that means to stay.
+# How long a start waits for an address that is in use, in seconds. What is left of a killed node ends in a fraction
+# of one; who waits longer waits for a program that means to stay.
 PATIENCE_SECONDS = 3.0
 _LOOK_SECONDS = 0.05
 

@@ -1,10 +1,15 @@
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 
 from blocker.errors import SettingsError
 from blocker.store.connection import connect
 from blocker.store.url import RedisTarget, parse_url
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 SECRET = "s3cr3t"  # noqa: S105 - what must not be shown
 
@@ -98,3 +103,21 @@ def test_a_target_does_not_show_its_secrets(url: str) -> None:
     target = parse_url(url)
     assert isinstance(target, RedisTarget)
     assert SECRET not in repr(target)
+
+
+def test_a_password_may_be_in_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "password"
+    file.write_text("p@ss/word\n", "utf-8")
+    target = parse_url(f"redis://blocker@localhost/0?password_file={file}")
+    assert (target.username, target.password) == ("blocker", "p@ss/word")
+    file.write_text("another", "utf-8")
+    assert parse_url(f"redis://blocker@localhost/0?password_file={file}").password == "another"  # noqa: S105 - of nobody
+
+
+@pytest.mark.parametrize("content", [None, b"", b"\n", b"\xff"])
+def test_a_password_file_that_cannot_be_used_is_told(tmp_path: Path, content: bytes | None) -> None:
+    file = tmp_path / "password"
+    if content is not None:
+        file.write_bytes(content)
+    with pytest.raises(SettingsError, match=r"the password_file (cannot be read|is empty)"):
+        parse_url(f"redis://blocker@localhost/0?password_file={file}")
