@@ -252,8 +252,10 @@ class StreamSession:
         """What was read, once it shows that it is not about a zone; a connection that is goes to the zones' server."""
         self._first += data
         zones, connection = self._listener.zones, self._connection
-        about = self._listener.service.names_zone(self._first[2:])
-        if about is None or zones is None or connection is None:
+        end = 2 + int.from_bytes(self._first[:2], "big")
+        about = self._listener.service.names_zone(self._first[2:end])
+        whole = len(self._first) >= max(2, end)
+        if (about is None and not whole) or zones is None or connection is None:
             return b""
         data, self._first, self._undecided = self._first, b"", False
         if not about:

@@ -147,6 +147,12 @@ def test_the_dns_gateway_answers_about_zones_to_who_may_have_them(gateway: tuple
                 opened.sendall(bytes([byte]))
             assert dns.query.receive_tcp(opened)[0].rcode() == expected
 
+    # What is no name, or no message, is not waited for.
+    for length, rest in ((18, b"\0\7\0\0\0\1\0\0\0\0\0\0\xc0\x0c\0\1\0\1"), (0, b""), (11, bytes(11))):
+        with socket.create_connection(("127.0.0.1", port), timeout=10) as opened:
+            opened.sendall(length.to_bytes(2, "big") + rest)
+            assert opened.recv(100)[5:6] == (b"\x01" if length == 18 else b""), "FORMERR, or the end"
+
     secondary = Secondary(tmp_path / "bind", free_port(), [port])
     try:
         until(lambda: secondary.serial() != 0)

@@ -5,6 +5,7 @@
 
 mod decision;
 mod dns;
+mod dns_zones;
 mod errors;
 mod gate;
 mod hits;
@@ -44,7 +45,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<dns::DnsSession>()?;
     module.add_class::<dns::DnsQuestion>()?;
     module.add_class::<dns::DnsExchange>()?;
-    module.add_class::<dns::DnsDatagram>()?;
+    module.add_class::<dns_zones::DnsDatagram>()?;
     module.add_class::<dns::DnsFound>()?;
     module.add_class::<wire::HttpSession>()?;
     module.add_class::<wire::IcapSession>()?;
