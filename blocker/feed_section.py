@@ -128,6 +128,12 @@ class RpzSettings(Frozen):
     enabled: bool = Field(False, description="Whether zones are served. Default false. Needs the seal key.")
     host: str = Field("127.0.0.1", min_length=1, max_length=255, description="Address to listen on. Default 127.0.0.1.")
     port: Port = Field(5354, description="TCP and UDP port, 0 to 65535; 0 takes a free one. Default 5354.")
+    on_dns_gateway: bool = Field(
+        False,
+        description="Whether the dns gateway answers about the zones as well, on its own addresses and port, to "
+        "whoever may have them. Default false: what customers reach has no transfers. Needs gateways.dns and "
+        "gateways.workers = 0.",
+    )
     keys: dict[str, TsigSettings] = Field(
         default_factory=dict, description="Keys by name, as in [feeds.rpz.keys.resolver]."
     )

@@ -154,6 +154,16 @@ class Settings(BaseSettings):
             raise ValueError("routes: need guards.popular_domains, or routes.popular_top = 0 to do without")
         return self
 
+    @model_validator(mode="after")
+    def _zones_where_dns_is(self) -> Settings:
+        rpz = self.feeds.rpz
+        if rpz.enabled and rpz.on_dns_gateway and not (self.gateways.dns.enabled and self.gateways.workers == 0):
+            raise ValueError(
+                "feeds.rpz.on_dns_gateway: needs gateways.dns.enabled = true and gateways.workers = 0, since workers "
+                "hold no list in clear text; without it the zones have their own port"
+            )
+        return self
+
     @property
     def zone(self) -> ZoneInfo:
         """The time zone itself."""

@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal
 
 import typer
 from rich.text import Text
 
+from blocker.cli import doctor_feeds
 from blocker.cli.context import Context, Json, of, usable_sources
+from blocker.cli.doctor_feeds import Finding
 from blocker.errors import BlockerError, FormatError, SourceError
 from blocker.ingest.source import load_sources
 from blocker.snapshot import Snapshot
@@ -28,19 +30,12 @@ MAX_CLOCK_SKEW = 2.0
 LOW_DISK = 256 * 2**20
 
 
-class Finding(NamedTuple):
-    """One thing that was looked at: what, how it is, what was seen and what to do."""
-
-    what: str
-    state: Literal["ok", "warn", "fail"]
-    detail: str
-
-
 def doctor(context: typer.Context, json: Json = False) -> None:
-    """Check configuration, keys, lists, Redis, clocks, snapshot, disk and ports. Exit code 1 if anything fails."""
+    """Check configuration, keys, lists, Redis, clocks, snapshot, disk, ports and feeds. Exit code 1 if one fails."""
     run = of(context)
     findings = [Finding("configuration", "ok", f"node {run.settings.node}, deployment {run.settings.deployment}")]
     findings += [*_keys(run), *_disk(run), *_sources(run), *run.run(_store(run)), *_snapshot(run), *_port(run)]
+    findings += [*doctor_feeds.zones(run), *doctor_feeds.routes(run)]
     if json:
         run.echo_json([finding._asdict() for finding in findings])
     else:

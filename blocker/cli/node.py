@@ -11,7 +11,7 @@ import contextlib
 import signal
 import time
 from dataclasses import asdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import structlog
 
@@ -29,6 +29,7 @@ from blocker.control.server import ControlServer
 from blocker.control.stop_page import StopPage
 from blocker.errors import BlockerError, ServeError, StoreUnavailable
 from blocker.feeds.rpz import RpzFeed
+from blocker.gateways import dns
 from blocker.gateways.canaries import Canaries
 from blocker.gateways.engine import VerdictEngine
 from blocker.gateways.host import CompanionHost, HelperProbe
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
     from blocker.feeds.route_feed import RouteFeed
     from blocker.follower import Follower
     from blocker.gateways.canaries import Probe
+    from blocker.gateways.dns import DnsListener
     from blocker.gateways.envoy import EnvoyListener
     from blocker.settings import Settings
 
@@ -140,6 +142,7 @@ class Node:
             )  # fmt: skip
             self.exporter.add(self.rpz)
             self.exporter.register(self.rpz.counts)
+        self.join_zones()
 
         self.watching = Watching(self, self._stale_after)
 
@@ -259,6 +262,11 @@ class Node:
         self.follower.on_swap(feed.swapped)
         self.exporter.register(feed.counts)
         return feed
+
+    def join_zones(self) -> None:
+        """Have the dns gateway answer about the zones that there are, if it is to."""
+        if self.rpz is not None and self._settings.feeds.rpz.on_dns_gateway:
+            cast("DnsListener", self.streams[dns.NAME]).hand_over(self.rpz.listener)
 
     async def _start_gateways(self) -> None:
         if self.routes is not None:

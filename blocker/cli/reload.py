@@ -34,7 +34,7 @@ _FIXED_OF_ONE = {
     "dns": (*_FIXED_OF_GATEWAYS, "tls_port"),
     "envoy": ("enabled", "host", "port", "max_connections", "max_requests", "request_seconds", "idle_seconds"),
 }
-_FIXED_OF_RPZ = ("enabled", "host", "port", "max_transfers", "history")
+_FIXED_OF_RPZ = ("enabled", "host", "port", "on_dns_gateway", "max_transfers", "history")
 # Sockets and threads that are there from the start on.
 _FIXED_OF_ROUTES = ("enabled", "unix", "group", "resolvers", "quorum", "lookup_seconds", "lookup_tries")
 
@@ -104,6 +104,7 @@ def _use(node: Node, settings: Settings) -> None:
     node.follower.configure(node.context.policies, settings.poll_seconds)  # from here on gates decide by them
     if node.rpz is not None:
         node.rpz.configure(settings.feeds.rpz, node.context.policies, settings.poll_seconds)
+        node.join_zones()
     node.exporter.shadow_lists(settings.shadow_lists)
     node.office.configure(settings.guards, node.context.policies)
     if node.worker is not None:

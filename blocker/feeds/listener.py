@@ -1,4 +1,4 @@
-"""TCP and UDP for the zone server, where no DNS gateway listens for it.
+"""TCP and UDP for the zone server, on its own port and on that of the `dns` gateway.
 
 What a peer can do to others is bounded: connections in number, a request and a message in time, a silent connection in
 time. A transfer is made as fast as it is read. Nothing of a peer is logged, its address least of all.
@@ -18,11 +18,16 @@ from blocker.errors import ServeError
 from blocker.sockets import BACKLOG, bind, shown
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from blocker.feed_section import RpzSettings
     from blocker.feeds.transfer import ZoneServer
 
 # Datagrams under way at once; more are dropped, as UDP may.
 MAX_DATAGRAMS = 256
+# Datagrams in a second that the gateway hands over; more are dropped. Checking a signature takes longer than answering
+# a client, and any address may be forged; some hundreds of secondaries ask less.
+MAX_HANDED_PER_SECOND = 200
 # What may wait to be read by a peer, in bytes, before the next message is made.
 WRITE_HIGH_BYTES = 256 * 1024
 SETTING = "BLOCKER_FEEDS__RPZ__PORT"
@@ -45,6 +50,13 @@ class ZoneListener:
         self._servers: list[asyncio.Server] = []
         self._datagrams: list[asyncio.DatagramTransport] = []
         self._connections: set[asyncio.Task[None]] = set()
+        self._answering: set[asyncio.Task[None]] = set()
+        self._handed = (0, 0)  # a second of the loop's clock, and how many datagrams were handed over in it
+
+    @property
+    def origins(self) -> list[bytes]:
+        """The zones' names on the wire."""
+        return self.server.origins
 
     @property
     def connections(self) -> int:
@@ -71,7 +83,7 @@ class ZoneListener:
         for one in sockets:
             self._servers.append(await asyncio.start_server(self._connected, sock=one, backlog=BACKLOG))
         for one in datagrams:
-            transport, _ = await loop.create_datagram_endpoint(lambda: _Datagrams(self.server), sock=one)
+            transport, _ = await loop.create_datagram_endpoint(lambda: _Datagrams(self), sock=one)
             self._datagrams.append(transport)
 
     async def stop(self) -> None:
@@ -82,10 +94,47 @@ class ZoneListener:
             transport.close()
         self._servers.clear()
         self._datagrams.clear()
-        running = list(self._connections)
+        running = [*self._connections, *self._answering]
         for task in running:
             task.cancel()
         await asyncio.gather(*running, return_exceptions=True)
+
+    def datagram(
+        self, message: bytes, peer: IPv4Address | IPv6Address | None, send: Callable[[bytes], None], *,
+        handed: bool = True,
+    ) -> None:  # fmt: skip
+        """Answer one, also of another socket.
+
+        Args:
+            message: What was sent.
+            peer: By whom.
+            send: Sends the answer.
+            handed: Whether it came to somebody else, who has others to answer too.
+        """
+        second, count = self._handed
+        if handed:
+            now = int(asyncio.get_running_loop().time())
+            count = count + 1 if second == now else 1
+            self._handed = (now, count)
+        if len(self._answering) < MAX_DATAGRAMS and not (handed and count > MAX_HANDED_PER_SECOND):
+            task = asyncio.create_task(self._answer(message, peer, send))
+            self._answering.add(task)
+            task.add_done_callback(self._answering.discard)
+
+    async def _answer(
+        self, message: bytes, peer: IPv4Address | IPv6Address | None, send: Callable[[bytes], None]
+    ) -> None:
+        async with contextlib.aclosing(self.server.respond(message, tcp=False, peer=peer)) as answer:
+            async for one in answer:
+                send(one)
+
+    def connection(self, transport: asyncio.Transport, data: bytes) -> None:
+        """Take over a connection of another socket, of which this was read."""
+        reader = asyncio.StreamReader()
+        protocol = asyncio.StreamReaderProtocol(reader, self._connected)
+        transport.set_protocol(protocol)
+        protocol.connection_made(transport)
+        protocol.data_received(data)
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
@@ -127,25 +176,19 @@ class ZoneListener:
 
 
 class _Datagrams(asyncio.DatagramProtocol):
-    def __init__(self, server: ZoneServer) -> None:
-        self._server = server
+    def __init__(self, listener: ZoneListener) -> None:
+        self._listener = listener
         self._transport: asyncio.DatagramTransport | None = None
-        self._running: set[asyncio.Task[None]] = set()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.DatagramTransport", transport)
 
     def datagram_received(self, data: bytes, address: tuple[str, int]) -> None:
-        if len(self._running) < MAX_DATAGRAMS:
-            task = asyncio.create_task(self._answer(data, address))
-            self._running.add(task)
-            task.add_done_callback(self._running.discard)
+        def send(message: bytes) -> None:
+            if self._transport is not None and not self._transport.is_closing():
+                self._transport.sendto(message, address)
 
-    async def _answer(self, data: bytes, address: tuple[str, int]) -> None:
-        async with contextlib.aclosing(self._server.respond(data, tcp=False, peer=_peer(address))) as answer:
-            async for one in answer:
-                if self._transport is not None and not self._transport.is_closing():
-                    self._transport.sendto(one, address)
+        self._listener.datagram(data, _peer(address), send, handed=False)
 
 
 def _beside(stream: socket.socket) -> socket.socket:

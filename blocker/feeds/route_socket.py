@@ -117,7 +117,7 @@ class _Peer:
         self.is_feed = False
         self.told = 0
         self.errors = 0
-        _, user, _ = _UCRED.unpack(opened.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
+        self.pid, user, _ = _UCRED.unpack(opened.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
         self._trusted = user in (0, os.geteuid())
         self.channel = channel.Channel(opened, self._message, lambda: host.gone(self))
 

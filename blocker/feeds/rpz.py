@@ -246,10 +246,12 @@ class RpzFeed:
 
     def _publish(self, served: Served, version: Version, delta: ZoneDelta | None) -> bool:
         """Put a version in place, in one step with what changed since the last; whether it is another one."""
-        before = served.version
+        before, first = served.version, served.tally.built is None
         served.tally.built = time.time()
         if before is not None and before.serial == version.serial:
             served.version = version
+            if first:  # secondaries that found nobody here meanwhile come back when they are told (RFC 1996)
+                self.notifier.announce(version, self._keys, served.tally)
             return False
         if before is not None and delta is not None:
             served.history.add(before, version, delta)

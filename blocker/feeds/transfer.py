@@ -12,6 +12,7 @@ Whoever asks learns nothing by an error but its code, and is not logged.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import struct
 import time
 from dataclasses import dataclass, field, replace
@@ -140,8 +141,9 @@ class ZoneServer:
             yield _refusal(request.message, request.signer, dns.rcode.SERVFAIL)
             return
         try:
-            async for message in self._transfer(request, served):
-                yield message
+            async with contextlib.aclosing(self._transfer(request, served)) as messages:
+                async for message in messages:
+                    yield message
         finally:
             self._running.release()
 
@@ -155,6 +157,8 @@ class ZoneServer:
         if len(message.question) != 1:
             return _bare(wire, dns.rcode.FORMERR)
         question = message.question[0]
+        if message.edns > 0:  # told which version is known here (RFC 6891 section 6.1.3)
+            return _refusal(message, None, dns.rcode.BADVERS)
         served = self._zones.get(question.name) if question.rdclass == IN else None
         signer = None
         if message.tsig is not None:

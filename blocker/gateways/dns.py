@@ -15,7 +15,7 @@ import secrets
 import socket
 import ssl
 from functools import partial
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Protocol, cast
 
 from blocker._native import DnsService, DnsSession
 from blocker.errors import ServeError
@@ -24,9 +24,10 @@ from blocker.gateways.listener import Listener, close_all
 from blocker.sockets import BACKLOG, bind, shown
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
+    from ipaddress import IPv4Address, IPv6Address
 
-    from blocker._native import DnsFound, DnsQuestion
+    from blocker._native import DnsDatagram, DnsFound, DnsQuestion
     from blocker.gateways.engine import VerdictEngine
     from blocker.gateways.listener import Connection
     from blocker.sections import DnsReasonSettings, DnsSettings, StreamSettings
@@ -42,6 +43,22 @@ _QUEUE_BYTES = 4 * 2**20
 _TRIES = 20
 # From which address a datagram was meant for (ip(7)); Python has no name for it yet.
 _IP_PKTINFO = 8
+
+
+class Primary(Protocol):
+    """Who answers about zones of his own, over sockets of this gateway."""
+
+    @property
+    def origins(self) -> Sequence[bytes]:
+        """Their names on the wire."""
+
+    def datagram(
+        self, message: bytes, peer: IPv4Address | IPv6Address | None, send: Callable[[bytes], None], /
+    ) -> None:
+        """Answer one."""
+
+    def connection(self, transport: asyncio.Transport, data: bytes, /) -> None:
+        """Take over a connection, of which this was read."""
 
 
 class DnsListener(Listener):
@@ -64,6 +81,7 @@ class DnsListener(Listener):
         self._datagrams: list[socket.socket] = []
         self._waiting = 0  # datagrams whose answer is under way
         self._tls: ssl.SSLContext | None = None
+        self.zones: Primary | None = None
         self._set_up(settings)
 
     @property
@@ -147,6 +165,11 @@ class DnsListener(Listener):
         self._set_up(self.settings)
         self._admit(str(one.getsockname()[0]) for one in self._datagrams)
 
+    def hand_over(self, zones: Primary) -> None:
+        """Leave what is asked about zones to their server, whoever asks: it knows who may have them."""
+        self.zones = zones
+        self.service.hand_over(zones.origins)
+
     def _set_up(self, settings: DnsSettings) -> None:
         service = self.service
         service.serve(settings.zone, settings.zone_servers, settings.link or "", settings.ttl)
@@ -180,6 +203,9 @@ class DnsListener(Listener):
         for question in self.service.receive(one.fileno(), now):
             self._waiting += 1
             self.forwarder.ask(question, partial(self._send, one, question))
+        if self.zones is not None:
+            for datagram in self.service.take_datagrams():
+                self.zones.datagram(datagram.message, datagram.address, partial(_answer, one, datagram))
 
     def _send(self, one: socket.socket, question: DnsQuestion, found: DnsFound | None) -> None:
         self._waiting -= 1
@@ -198,6 +224,8 @@ class StreamSession:
         self._waiting = 0
         self._draining = False
         self._unknown = False
+        self._first = b""  # of a connection that may be about a zone
+        self._undecided = listener.zones is not None
 
     def attach(self, connection: Connection, peer: object, encrypted: bool) -> None:
         """See `WaitingSession`."""
@@ -205,11 +233,13 @@ class StreamSession:
         self._session = DnsSession(self._listener.service, encrypted)
         # A unix socket's peer is whom its mode lets in.
         self._unknown = isinstance(peer, tuple) and not self._listener.service.knows(str(peer[0]).partition("%")[0])
-        if self._unknown:
+        if self._unknown and not self._undecided:
             connection.close()
 
     def feed(self, data: bytes) -> bytes:
         """See `Session`."""
+        if self._undecided and not (data := self._decided(data)):
+            return b""
         if self._unknown:
             return b""
         answers, questions = self._session.feed(data, asyncio.get_running_loop().time())
@@ -217,6 +247,22 @@ class StreamSession:
             self._waiting += 1
             self._listener.forwarder.ask(question, partial(self._answered, question))
         return answers
+
+    def _decided(self, data: bytes) -> bytes:
+        """What was read, once it shows that it is not about a zone; a connection that is goes to the zones' server."""
+        self._first += data
+        zones, connection = self._listener.zones, self._connection
+        end = 2 + int.from_bytes(self._first[:2], "big")
+        about = self._listener.service.names_zone(self._first[2:end])
+        whole = len(self._first) >= max(2, end)
+        if (about is None and not whole) or zones is None or connection is None:
+            return b""
+        data, self._first, self._undecided = self._first, b"", False
+        if not about:
+            return data
+        transport, rest = connection.hand_over()
+        zones.connection(transport, data + rest)
+        return b""
 
     def _answered(self, question: DnsQuestion, found: DnsFound | None) -> None:
         self._waiting -= 1
@@ -233,12 +279,18 @@ class StreamSession:
     @property
     def closing(self) -> bool:
         """See `Session`."""
-        return self._session.closing or self._unknown or (self._draining and not self.unfinished)
+        stranger = self._unknown and not self._undecided
+        return self._session.closing or stranger or (self._draining and not self.unfinished)
 
     @property
     def unfinished(self) -> bool:
         """See `Session`."""
-        return self._waiting > 0 or self._session.unfinished
+        return self._waiting > 0 or bool(self._first) or self._session.unfinished
+
+
+def _answer(one: socket.socket, datagram: DnsDatagram, message: bytes) -> None:
+    if one.fileno() >= 0:
+        datagram.answer(one.fileno(), message)
 
 
 def _prepare(one: socket.socket) -> None:

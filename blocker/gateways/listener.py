@@ -63,6 +63,9 @@ class Connection(Protocol):
     def close(self) -> None:
         """Close once all is written."""
 
+    def hand_over(self) -> tuple[asyncio.Transport, bytes]:
+        """Leave the connection to somebody else: its transport, and what was read and not fed yet."""
+
 
 class WaitingSession(Session, Protocol):
     """A session that writes later what it cannot answer at once."""
@@ -360,6 +363,17 @@ class _Connection(asyncio.Protocol):
             self._abort()
         elif listener.now - self._quiet > limits.idle_seconds:
             self.close()
+
+    def hand_over(self) -> tuple[asyncio.Transport, bytes]:
+        """See `Connection`."""
+        transport = self._transport
+        if transport is None:
+            raise RuntimeError("there is no connection yet")
+        rest, self._read, self._transport = self._read[self._at :], b"", None
+        self._listener.connections.discard(self)
+        self._listener.ended.set()
+        transport.resume_reading()
+        return transport, rest
 
     def drain(self) -> None:
         """Make the next answer the last."""

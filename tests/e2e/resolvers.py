@@ -35,7 +35,10 @@ BLOCKED = "listed.example"
 class Feeding(Node):
     """A node with one zone, told to one secondary."""
 
-    def __init__(self, directory: Path, redis: RedisServer, secondary: int, *, signed: bool = True) -> None:
+    def __init__(
+        self, directory: Path, redis: RedisServer, secondary: int, *, signed: bool = True,
+        **settings: str,
+    ) -> None:  # fmt: skip
         self.zone_port = free_port()
         self.zone_file: Path | None = None
         key = ', key = "resolver"' if signed else ""
@@ -60,6 +63,7 @@ class Feeding(Node):
             keys = ["resolver"]
             secondaries = [{{ address = "127.0.0.1", port = {secondary}{key} }}]
             """,
+            **settings,
         )
 
     def names(self, *more: str) -> None:

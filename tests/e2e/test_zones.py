@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import signal
+import socket
 import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.e2e.processes import until
+from tests.e2e.processes import program, until
 from tests.e2e.resolvers import BLOCKED, SECRET, ZONE, Feeding
 from tests.redis_server import RedisServer, free_port
 
@@ -33,7 +35,7 @@ def node(tmp_path: Path, redis: RedisServer) -> Iterator[Feeding]:
     running.names("http://first.example/")
     until(lambda: serial(running) != "")
     yield running
-    running.process.stop()
+    running.process.__exit__(None, None, None)
 
 
 def dig(node: Feeding, *words: str, key: str = f"hmac-sha256:resolver:{SECRET}", zone: str = ZONE) -> str:
@@ -93,6 +95,44 @@ def test_who_may_not_have_it_is_told_so_and_what_they_asked_is_kept_nowhere(node
     log = node.process.log()
     for secret in (CLIENT, "zq83asked", "stranger", SECRET, OTHER, BLOCKED, "first.example", "filler7"):
         assert secret not in log
+
+
+def test_doctor_says_what_keeps_a_zone_from_going_out(node: Feeding) -> None:
+    def doctor() -> dict[str, list[tuple[str, str]]]:
+        command = [*program(), "doctor", "--json"]
+        done = subprocess.run(
+            command, env=node.process.environment, cwd=node.directory, capture_output=True, text=True, check=False
+        )
+        found: dict[str, list[tuple[str, str]]] = {}
+        for row in json.loads(done.stdout):
+            found.setdefault(row["what"], []).append((row["state"], row["detail"]))
+        text = str(found)
+        assert not [one for one in (BLOCKED, "first.example", "filler7", SECRET, CLIENT) if one in text]
+        return found
+
+    dig(node, "AXFR", key="")
+    dig(node, "SOA", key=f"hmac-sha256:resolver:{OTHER}")
+    found = doctor()
+    states = [state for state, _ in found["zone police"]]
+    assert states == ["ok", "warn", "warn"]
+    assert "records" in found["zone police"][0][1]
+    assert "failed by signature: the same key name" in found["zone police"][1][1]
+    assert "failed by access: name the secondary's key" in found["zone police"][2][1]
+    (secondary,) = (what for what in found if what.startswith("secondary") and what.endswith("of police"))
+    assert found[secondary][0][0] == "warn", "it never came"
+    node.process.stop()
+    assert "zone police" not in doctor(), "what only a running node knows"
+    (said,) = doctor()["zones"]
+    assert said[0] == "warn"
+    assert said[1].endswith("is free; start it with `blocker serve`")
+    with socket.socket() as taken:
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        taken.bind(("127.0.0.1", node.zone_port))
+        taken.listen()
+        assert "is in use" in doctor()["zones"][0][1]
+    (node.directory / "var" / "keys" / "seal.key").rename(node.directory / "seal.key")
+    assert any("seal key" in detail for _, detail in doctor()["zones"])
+    (node.directory / "seal.key").rename(node.directory / "var" / "keys" / "seal.key")
 
 
 def test_keys_and_actions_change_when_the_configuration_is_read_anew(node: Feeding) -> None:

@@ -4,6 +4,7 @@ source of truth, ExaBGP as the speaker and BIRD as the router, the latter two wi
 
 from __future__ import annotations
 
+import asyncio
 import getpass
 import json
 import re
@@ -13,6 +14,7 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from blocker.feeds.route_socket import ask_report
 from tests.e2e.node import Node
 from tests.e2e.processes import STOP_DEADLINE, program, spawn, until
 from tests.redis_server import free_port
@@ -243,8 +245,23 @@ class RouteNode(Node):
         path.write_text(text, "utf-8")
 
     def report(self, *options: str) -> dict[str, Any]:
-        """What `blocker routes` says."""
-        return self.command("routes", *options)
+        """What `blocker routes` says with these options, asked for as it does, without the start of a process."""
+        found = dict(asyncio.run(ask_report(self.socket)))
+        if "--hosts" not in options:
+            for one in (*found["addresses"], *found["hosts"]):
+                del one["host"]
+        return found
+
+    def doctor(self) -> dict[str, list[tuple[str, str]]]:
+        """What `blocker doctor` says: state and detail, by what was looked at."""
+        command = [*program(), "doctor", "--json"]
+        done = subprocess.run(
+            command, env=self.process.environment, cwd=self.directory, capture_output=True, text=True, check=False
+        )
+        found: dict[str, list[tuple[str, str]]] = {}
+        for row in json.loads(done.stdout):
+            found.setdefault(row["what"], []).append((row["state"], row["detail"]))
+        return found
 
     def why(self) -> dict[str, tuple[str, str | None]]:
         """State and reason of each address."""

@@ -69,9 +69,10 @@ def test_routes_appear_are_held_and_vanish_with_the_list(world: World) -> None:
     knot.serve(pages=["198.18.0.17"])
     bird.becomes("198.18.0.7", "2001:db8::7", "198.18.0.17", "198.18.0.8", "198.18.0.10")
     assert node.why()["198.18.0.7"] == ("held", None)
-    report = node.report()
+    report: Any = node.command("routes")
     assert "host" not in report["addresses"][0]
-    assert {one["host"] for one in node.report("--hosts")["addresses"]} >= {"pages.example", "alias.example"}
+    report = node.command("routes", "--hosts")
+    assert {one["host"] for one in report["addresses"]} >= {"pages.example", "alias.example"}
 
     node.push("http://alias.example/a/")
     bird.becomes("198.18.0.8")
@@ -182,11 +183,19 @@ def test_exabgp_and_the_feed_that_are_killed_get_everything_anew(world: World) -
     knot.serve(pages=["198.18.0.7"], more="198.18.0.9")
     node.push(PAGE, "http://more.example/x")
     bird.becomes("198.18.0.7", "198.18.0.9")
+    until(lambda: node.metric("blocker_route_feed_routes") == 2)
+    until(lambda: ("ok", True) in [(state, "has 2 of 2 routes" in said) for state, said in node.doctor()["ExaBGP"]])
+    assert [state for state, _ in node.doctor()["routes"]] == ["warn", "ok"], "own networks are not named"
+    changes = node.metric("blocker_route_changes_total", change="announce")
     exabgp.kill()
     bird.becomes()
     until(lambda: node.metric("blocker_route_feeds") == 0)
+    assert node.doctor()["ExaBGP"][0][0] == "fail"
     exabgp.start()
     bird.becomes("198.18.0.7", "198.18.0.9")
+    until(lambda: node.metric("blocker_route_feed_routes") == 2)
+    assert node.metric("blocker_route_feed_errors") == 0
+    assert node.metric("blocker_route_changes_total", change="announce") == changes, "the node announced nothing anew"
 
     # The feed alone dies while a route goes: ExaBGP still has it and starts the feed anew, which takes it back.
     feed = exabgp.feed()

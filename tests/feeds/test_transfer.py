@@ -17,6 +17,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from blocker.feeds.tally import Failure, Sent
+from blocker.feeds.zone_metrics import ZoneCounts
 from tests.feeds.support import KEYRING, ORIGIN, SECRET, Primary, plan, query, records, version
 
 if TYPE_CHECKING:
@@ -168,6 +170,93 @@ def test_names_of_served_zones_are_known() -> None:
     assert server.answers(dns.name.from_text(ORIGIN))
     assert server.answers(dns.name.from_text(f"X.{ORIGIN.upper()}"))
     assert not server.answers(dns.name.from_text("rpz.test"))
+
+
+PLAIN = query("SOA", key=None).to_wire()
+HEAD = PLAIN[:4] + b"\0\1\0\0\0\0\0\0"
+LATER = PLAIN[:10] + b"\0\1" + PLAIN[12:] + b"\0\0\x29\x04\xd0\0\1\0\0\0\0"
+
+
+@pytest.mark.parametrize(
+    ("wire", "expected"),
+    [
+        (HEAD, "FORMERR"), (PLAIN[:-1], "FORMERR"), (PLAIN[:-4], "FORMERR"), (PLAIN + b"\0", "FORMERR"),
+        (HEAD + b"\xc0\x0c\0\6\0\1", "FORMERR"), (HEAD + b"\1a\xc0\x0c\0\6\0\1", "FORMERR"),
+        (HEAD + b"\x40aa\0\0\6\0\1", "FORMERR"), (HEAD + (b"\x3f" + b"a" * 63) * 4 + b"\0\0\6\0\1", "FORMERR"),
+        (PLAIN[:5] + b"\0" + PLAIN[6:12], "FORMERR"), (PLAIN[:5] + b"\2" + PLAIN[6:] + PLAIN[12:], "FORMERR"),
+        (PLAIN[:2] + b"\x10" + PLAIN[3:], "NOTIMP"), (PLAIN[:2] + b"\x28" + PLAIN[3:], "NOTIMP"),
+        (LATER, "BADVERS"), (query("SOA", key=None, rdclass="CH").to_wire(), "REFUSED"),
+        (query("SOA", key=None, rdclass="ANY").to_wire(), "REFUSED"), (PLAIN, "REFUSED"),
+        (query("AXFR", key=None).to_wire(), "REFUSED"), (query("ANY", key=None).to_wire(), "REFUSED"),
+        (query("TXT", f"b.example.{ORIGIN}", key=None).to_wire(), "REFUSED"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("tcp", [False, True])
+async def test_what_is_refused_gets_its_code_and_nothing_to_amplify_with(
+    wire: bytes, expected: str, *, tcp: bool
+) -> None:
+    (answered,) = await primary().ask(wire, tcp=tcp)
+    assert code([answered]) == expected
+    assert answered[:2] == wire[:2]
+    assert len(answered) < 2 * len(wire)
+
+
+@pytest.mark.parametrize("kind", ["SOA", "AXFR", "IXFR", "NS"])
+async def test_signed_requests_over_udp_are_no_amplifier(kind: str) -> None:
+    asked = query(kind, key=None)
+    if kind == "IXFR":
+        asked.authority = [soa(1)]
+    asked.use_tsig(KEYRING, dns.name.from_text("resolver"))
+    wire = asked.to_wire()
+    for sent in (wire, wire[:-20] + bytes(20)):
+        (answered,) = await primary(NAMES).ask(sent, tcp=False)
+        assert len(answered) < 2 * len(sent)
+
+
+async def test_what_was_refused_is_counted_by_reason_and_zone() -> None:
+    its = primary()
+    await its.ask(query("AXFR", key=None))
+    await its.ask(query("SOA", key="other"), tcp=False)
+    await its.ask(query("SOA", "other.test.", key=None))
+    forged = query("AXFR").to_wire()
+    await its.ask(forged[:20] + bytes([forged[20] ^ 0x20]) + forged[21:])
+    assert its.served.tally.failed == {Failure.ACCESS: 2, Failure.SIGNATURE: 1}
+    await its.ask(query("AXFR"))
+    for serial in (7, 3):
+        asked = query("IXFR", key=None)
+        asked.authority = [soa(serial)]
+        asked.use_tsig(KEYRING, dns.name.from_text("resolver"))
+        await its.ask(asked)
+    assert its.served.tally.sent == {("axfr", Sent.WHOLE): 1, ("ixfr", Sent.CURRENT): 1, ("ixfr", Sent.WHOLE): 1}
+    answer = its.server.respond(query("AXFR").to_wire(), tcp=True, peer=None)
+    await anext(answer)
+    await answer.aclose()
+    assert its.served.tally.failed[Failure.CUT] == 1
+
+
+async def test_secondaries_are_known_by_address_and_key_and_others_are_not_kept() -> None:
+    secondaries = [
+        {"address": "192.0.2.7", "key": "resolver"}, {"address": "192.0.2.8", "port": 5353}, {"address": "192.0.2.9"},
+    ]  # fmt: skip
+    its = primary(secondaries=secondaries, networks=["192.0.2.0/24", "203.0.113.0/24"])
+    await its.ask(query("SOA", key=None), peer="192.0.2.7")  # not signed, so it is somebody else there
+    asked = query("IXFR", key=None)
+    asked.authority = [soa(3)]
+    await its.ask(asked, peer="192.0.2.8", tcp=False)
+    await its.ask(query("AXFR", key=None), peer="203.0.113.99")
+    counts = ZoneCounts(lambda: [its.served])
+    found = {
+        (sample.name, tuple(sample.labels.values())): sample.value
+        for metric in counts.collect()
+        for sample in metric.samples
+    }
+    assert found["blocker_zone_secondary_lag", ("police", "192.0.2.8:5353")] == 4
+    assert not [key for key in found if "secondary" in key[0] and "192.0.2.8:5353" not in key[1]]
+    assert "203.0.113.99" not in str(found)
+    assert "example" not in str(found)
+    assert found["blocker_zone_records", ("police",)] == 2 + its.served.version.zone.counts[1]  # type: ignore[union-attr]
+    await its.ask(query("AXFR"), peer="192.0.2.7")
+    assert its.served.tally.contacts["192.0.2.7:53"].serial == 7
 
 
 GOOD = query("AXFR").to_wire()

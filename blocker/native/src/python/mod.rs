@@ -6,7 +6,7 @@
 mod batch;
 mod decision;
 mod dns;
-mod dns_datagram;
+mod dns_zones;
 mod errors;
 mod gate;
 mod hits;
@@ -46,7 +46,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<dns::DnsSession>()?;
     module.add_class::<dns::DnsQuestion>()?;
     module.add_class::<dns::DnsExchange>()?;
-    module.add_class::<dns_datagram::DnsDatagram>()?;
+    module.add_class::<dns_zones::DnsDatagram>()?;
     module.add_class::<dns::DnsFound>()?;
     module.add_class::<wire::HttpSession>()?;
     module.add_class::<wire::IcapSession>()?;

@@ -1,0 +1,215 @@
+"""What `blocker doctor` says of zones and routes: what keeps them from going out, and what to do about it.
+
+What only a running node knows it is asked for: its `/metrics`, and the socket of its routes. Names of lists, and
+addresses other than those of the configuration, appear in none of it.
+"""
+
+from __future__ import annotations
+
+import http.client
+from collections import defaultdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from blocker.errors import BlockerError
+from blocker.feeds.route_socket import ask_report
+from blocker.feeds.signing import load_keys
+from blocker.feeds.tally import label_of
+from blocker.sockets import bind
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from blocker.cli.context import Context
+    from blocker.feed_section import ZoneSettings
+
+#: Time for a node's answer, in seconds.
+_PATIENCE = 5.0
+#: A zone that was not compared with the store for so long is out of date, in seconds; some looks fail now and then.
+_STALE_SECONDS = 60.0
+#: Refreshes after which a secondary that has not asked will not come.
+_REFRESHES = 3
+_EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - nothing is bound
+
+
+class Finding(NamedTuple):
+    """One thing that was looked at: what, how it is, what was seen and what to do."""
+
+    what: str
+    state: Literal["ok", "warn", "fail"]
+    detail: str
+
+
+class Figures:
+    """What a node's `/metrics` say."""
+
+    def __init__(self, text: str) -> None:
+        self._values: dict[str, list[tuple[dict[str, str], float]]] = defaultdict(list)
+        for family in text_string_to_metric_families(text):
+            for sample in family.samples:
+                self._values[sample.name].append((sample.labels, sample.value))
+
+    @classmethod
+    def of(cls, run: Context) -> Figures | None:
+        """Those of the node of this configuration; None: it does not run."""
+        its = run.settings.http
+        connection = http.client.HTTPConnection(_EVERYWHERE.get(its.host, its.host), its.port, timeout=_PATIENCE)
+        try:
+            connection.request("GET", "/metrics")
+            answer = connection.getresponse()
+            return cls(answer.read().decode()) if answer.status == 200 else None
+        except (OSError, http.client.HTTPException, ValueError):
+            return None
+        finally:
+            connection.close()
+
+    def get(self, name: str, **labels: str) -> float | None:
+        """The sum of the values with these labels; None: there is none."""
+        found = [value for its, value in self._values[name] if its.items() >= labels.items()]
+        return sum(found) if found else None
+
+
+def zones(run: Context) -> Iterator[Finding]:
+    """The findings about zones; none if they are off."""
+    rpz = run.settings.feeds.rpz
+    if not rpz.enabled:
+        return
+    try:
+        load_keys(rpz.keys)
+        if run.keyring.seal is None:
+            yield Finding("zones", "fail", "no seal key: zones hold names in clear text; copy seal.key to this node")
+    except BlockerError as error:
+        yield Finding("zones", "fail", str(error))
+    figures = Figures.of(run)
+    if figures is None:
+        yield from _port(rpz.host, rpz.port)
+    elif figures.get("blocker_zone_tsig_keys") is None and rpz.zones:
+        yield Finding("zones", "fail", "the running node serves none; it was started with another configuration")
+        return
+    if not rpz.zones:
+        yield Finding("zones", "warn", "none is configured; add [feeds.rpz.zones.NAME]")
+    for name, zone in rpz.zones.items():
+        if not zone.keys and not zone.networks:
+            yield Finding(f"zone {name}", "fail", "nobody may have it: set its keys (TSIG), or its networks")
+        elif not zone.keys:
+            yield Finding(f"zone {name}", "warn", "it has no TSIG key: whoever is in its networks, or says so, has it")
+        if figures is not None:
+            yield from _zone(name, zone, figures, rpz.port)
+
+
+def _port(host: str, port: int) -> Iterator[Finding]:
+    try:
+        for opened in bind(host, port, "BLOCKER_FEEDS__RPZ__PORT"):
+            opened.close()
+        yield Finding("zones", "warn", f"no node answers; {host}:{port} is free; start it with `blocker serve`")
+    except BlockerError as error:
+        yield Finding("zones", "fail", f"no node answers, and {error}")
+
+
+def _zone(name: str, zone: ZoneSettings, figures: Figures, port: int) -> Iterator[Finding]:
+    what = f"zone {name}"
+    serial = figures.get("blocker_zone_serial", zone=name)
+    if serial is None:
+        yield Finding(
+            what, "fail", "no version yet, so it is answered SERVFAIL: publish a list that its policy enforces, and "
+            "see the node's log for `zones not brought up to date`",
+        )  # fmt: skip
+        return
+    checked = figures.get("blocker_zone_check_age_seconds", zone=name)
+    left = figures.get("blocker_zone_left_out_rules", zone=name) or 0
+    records = figures.get("blocker_zone_records", zone=name) or 0
+    shown = f"serial {serial:.0f}, {records:.0f} records, {left:.0f} rules left out that DNS cannot carry"
+    if checked is None or checked > _STALE_SECONDS:
+        since = "since its start" if checked is None else f"for {checked:.0f} s"
+        yield Finding(what, "warn", f"{shown}; not brought up to date {since}: see the node's log, and Redis above")
+    else:
+        yield Finding(what, "ok", shown)
+    for reason, remedy in (
+        ("signature", "the same key name, algorithm and secret on both sides? clocks within 300 s?"),
+        ("access", "name the secondary's key in keys, or its network in networks"),
+        ("busy", "raise feeds.rpz.max_transfers"),
+    ):
+        if count := figures.get("blocker_zone_failures_total", zone=name, reason=reason):
+            yield Finding(what, "warn", f"{count:.0f} requests failed by {reason}: {remedy}")
+    if count := figures.get("blocker_zone_notices_total", zone=name, result="refused"):
+        yield Finding(what, "warn", f"{count:.0f} notices were refused: allow them at the secondary (allow-notify)")
+    for secondary in zone.secondaries:
+        yield _secondary(name, label_of(secondary), zone.refresh, figures, port)
+
+
+def _secondary(name: str, label: str, refresh: int, figures: Figures, port: int) -> Finding:
+    what = f"secondary {label} of {name}"
+    age = figures.get("blocker_zone_secondary_age_seconds", zone=name, secondary=label)
+    lag = figures.get("blocker_zone_secondary_lag", zone=name, secondary=label)
+    built = figures.get("blocker_zone_build_age_seconds", zone=name)
+    if age is None:
+        detail = f"never came: does it name this node as primary, and may it reach port {port} by TCP and UDP?"
+        early = built is not None and built < _REFRESHES * refresh
+        return Finding(what, "warn", "has not come yet; it has time" if early else detail)
+    if lag and (built or 0) > refresh:
+        return Finding(what, "warn", f"{lag:.0f} behind: it asks, and gets no transfer; allow TCP port {port}")
+    if age > _REFRESHES * refresh:
+        return Finding(what, "warn", f"last asked {age:.0f} s ago, though it should every {refresh} s: is it there?")
+    return Finding(what, "ok", f"asked {age:.0f} s ago" + ("" if lag is None else f", {lag:.0f} behind"))
+
+
+def routes(run: Context) -> Iterator[Finding]:
+    """The findings about routes; none if they are off."""
+    settings = run.settings.routes
+    if not settings.enabled:
+        return
+    if settings.popular_top == 0:
+        yield Finding("routes", "warn", "popular_top = 0: no popular name's addresses are kept from being routed")
+    if not run.settings.guards.own_networks:
+        yield Finding("routes", "warn", "guards.own_networks is empty: your own servers could be routed; name them")
+    try:
+        report = run.run(ask_report(settings.unix or run.settings.data_dir / "routes.sock"))
+    except BlockerError as error:
+        yield Finding("routes", "fail", str(error))
+        return
+    yield from _announced(report, settings.max_routes)
+    yield from _feeds(report)
+    for server, results in report["resolvers"].items():
+        if results.get("failed", 0) and not results.get("answered", 0) + results.get("absent", 0):
+            yield Finding("resolver", "fail", f"{server} answers nothing; nothing that it was asked for leaves")
+
+
+def _announced(report: Mapping[str, Any], most: int) -> Iterator[Finding]:
+    count = report["routes"]
+    held = sum(one["state"] == "held" for one in report["addresses"])
+    shown = f"{count} of at most {most} routes, {held} of them held for hosts that moved"
+    if not report["popular_known"]:
+        yield Finding("routes", "warn", f"{shown}; nothing new: the popular names are not looked up yet; see resolvers")
+    elif count >= most:
+        yield Finding("routes", "fail", f"{shown}; there is no room: raise routes.max_routes, or shorten the lists")
+    elif not report["settled"]:
+        yield Finding("routes", "warn", f"{shown}; not settled yet: lists or lookups are under way")
+    else:
+        yield Finding("routes", "ok", shown)
+
+
+def _feeds(report: Mapping[str, Any]) -> Iterator[Finding]:
+    if not report["feeds"]:
+        yield Finding("ExaBGP", "fail", "no `blocker bgp-feed` is connected: is ExaBGP running? see deploy/exabgp")
+    for feed in report["feeds"]:
+        shown = f"has {feed['told']} of {report['routes']} routes"
+        parent = _parent(feed["pid"])
+        if "exabgp" not in parent:
+            yield Finding("ExaBGP", "warn", f"{shown}, but its feed was not started by ExaBGP ({parent or 'unknown'})")
+        elif feed["errors"]:
+            yield Finding("ExaBGP", "warn", f"{shown}, and refused {feed['errors']} commands: see its configuration")
+        elif feed["told"] != report["routes"] and report["settled"]:
+            yield Finding("ExaBGP", "warn", f"{shown}; it may be catching up: look again")
+        else:
+            yield Finding("ExaBGP", "ok", f"{shown}; whether its session is up: `birdc show protocols` on the router")
+
+
+def _parent(pid: int) -> str:
+    """The command line of a process' parent; empty if it cannot be seen."""
+    try:
+        parent = Path(f"/proc/{pid}/stat").read_text("utf-8", "replace").rpartition(")")[2].split()[1]
+        return Path(f"/proc/{parent}/cmdline").read_bytes().replace(b"\0", b" ").decode("utf-8", "replace")[:80]
+    except (OSError, IndexError):
+        return ""
