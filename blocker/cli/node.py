@@ -25,7 +25,6 @@ from blocker.control.office import Office
 from blocker.control.server import ControlServer
 from blocker.control.stop_page import StopPage
 from blocker.errors import BlockerError, ServeError, SettingsError, StoreUnavailable
-from blocker.feeds.rpz import RpzFeed
 from blocker.gateways.canaries import Canaries
 from blocker.gateways.engine import VerdictEngine
 from blocker.gateways.host import CompanionHost, HelperProbe
@@ -43,6 +42,7 @@ if TYPE_CHECKING:
 
     from blocker.cli.context import Context
     from blocker.feeds.route_feed import RouteFeed
+    from blocker.feeds.rpz import RpzFeed
     from blocker.follower import Follower
     from blocker.gateways.canaries import Probe
     from blocker.gateways.envoy import EnvoyListener
@@ -130,6 +130,8 @@ class Node:
 
         self.rpz: RpzFeed | None = None
         if self._settings.feeds.rpz.enabled:
+            from blocker.feeds.rpz import RpzFeed  # loads dnspython
+
             self.rpz = RpzFeed(
                 self._settings.feeds.rpz, context.policies, context.open_store, context.keyring,
                 self._settings.poll_seconds,
