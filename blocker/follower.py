@@ -55,6 +55,7 @@ class FollowerStatus:
 
     Attributes:
         store_up: Whether the last cycle reached Redis.
+        failures: Cycles that did not, since the start.
         lag_seconds: 0 while everything in the store is enforced; else the time since it last was.
         epoch: The store's identity, None before it was first read.
         last_sync: When everything in the store was last enforced, Unix seconds.
@@ -64,6 +65,7 @@ class FollowerStatus:
     """
 
     store_up: bool = False
+    failures: int = 0
     lag_seconds: float = 0.0
     epoch: str | None = None
     last_sync: float | None = None
@@ -239,6 +241,7 @@ class Follower:
             log.info("in step with the store", lists=len(self._lists))
         self._status = FollowerStatus(
             store_up=True,
+            failures=self._status.failures,
             epoch=epoch,
             last_sync=self._status.last_sync if problems else self._clock(),
             checked=MappingProxyType(dict(checked)),
@@ -347,7 +350,8 @@ class Follower:
     def _lost(self, detail: str) -> None:
         if self._status.store_up or self._status.detail != detail:
             log.warning("store not usable, the last good lists stay enforced", detail=detail)
-        self._status = replace(self._status, store_up=False, detail=detail)
+        failures = self._status.failures + 1
+        self._status = replace(self._status, store_up=False, failures=failures, detail=detail)
 
     async def _let_go(self) -> None:
         """Close the connections without waiting for an answer."""

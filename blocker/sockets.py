@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import socket
+from typing import TYPE_CHECKING
 
-from blocker.errors import ServeError
+import structlog
+
+from blocker.errors import AddressInUse, ServeError
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+log = structlog.get_logger(__name__)
 
 # What a socket that listens everywhere is called, and how it is reached from here.
 _EVERYWHERE = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}  # noqa: S104 - nothing is bound
 # Connections waiting to be accepted, as nginx has it.
 BACKLOG = 511
+# How long a start waits for an address that is in use, in seconds. Processes of a node that was killed end in a
+# fraction of one; who waits longer waits for a program that means to stay.
+PATIENCE_SECONDS = 3.0
+_LOOK_SECONDS = 0.05
 
 
 def bind(
@@ -33,7 +46,8 @@ def bind(
         kind: SOCK_STREAM for TCP, SOCK_DGRAM for UDP.
 
     Raises:
-        ServeError: The name is unknown, or an address is in use, foreign or not allowed; says what to do.
+        AddressInUse: An address is in use; says what to do.
+        ServeError: The name is unknown, or an address is foreign or not allowed; says what to do.
     """
     try:
         found = socket.getaddrinfo(host, port, type=kind, flags=socket.AI_PASSIVE)
@@ -46,9 +60,32 @@ def bind(
         except OSError as error:
             for opened in sockets:
                 opened.close()
-            raise ServeError(_reason(error, shown(str(address[0]), port), setting)) from None
+            kind_of_fault = AddressInUse if error.errno == errno.EADDRINUSE else ServeError
+            raise kind_of_fault(_reason(error, shown(str(address[0]), port), setting)) from None
         port = sockets[0].getsockname()[1]
     return sockets
+
+
+async def when_free(start: Callable[[], Awaitable[None]], patience: float = PATIENCE_SECONDS) -> None:
+    """Start something that binds; wait a little for an address that processes of an ended node may still hold.
+
+    Raises:
+        AddressInUse: It was not let go in time.
+        ServeError: As `start` raises it.
+    """
+    loop = asyncio.get_running_loop()
+    end = loop.time() + patience
+    told = False
+    while True:
+        try:
+            return await start()
+        except AddressInUse as error:
+            if loop.time() > end:
+                raise
+            if not told:
+                log.warning("waiting for an address that is in use", detail=str(error), seconds=patience)
+            told = True
+            await asyncio.sleep(_LOOK_SECONDS)
 
 
 def _listen(

@@ -15,8 +15,8 @@ def main() -> None:
         del sys.argv[1]
         helper()
         return
-    # What is loaded stays. Looking through it for garbage again and again takes a tenth of the start, and looking
-    # through all of it later holds a node up for 50 to 150 ms.
+    # What is loaded stays: looking through it again and again for garbage takes a tenth of the start, and looking
+    # through all of it once more, later, holds a node up for 50 to 150 ms.
     gc.disable()
     from blocker.cli.app import main as program
 

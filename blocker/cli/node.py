@@ -18,13 +18,16 @@ import structlog
 from blocker.cli import reload
 from blocker.cli.background import background_threads, favour_the_loop
 from blocker.cli.context import usable_sources
+from blocker.cli.late_store import LateStore
+from blocker.cli.service_manager import ServiceManager
+from blocker.cli.watching import Watching
 from blocker.control.app import create_app
 from blocker.control.canary_probe import HttpProbe
 from blocker.control.heartbeat import BEAT_SECONDS, Heartbeat
 from blocker.control.office import Office
 from blocker.control.server import ControlServer
 from blocker.control.stop_page import StopPage
-from blocker.errors import BlockerError, ServeError, SettingsError, StoreUnavailable
+from blocker.errors import BlockerError, ServeError, StoreUnavailable
 from blocker.gateways.canaries import Canaries
 from blocker.gateways.engine import VerdictEngine
 from blocker.gateways.host import CompanionHost, HelperProbe
@@ -36,6 +39,7 @@ from blocker.hits.retention import keep_folding
 from blocker.ingest.worker import IngestWorker
 from blocker.matcher import DEFAULT_POLICY
 from blocker.sections import Role
+from blocker.sockets import when_free
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -47,7 +51,6 @@ if TYPE_CHECKING:
     from blocker.gateways.canaries import Probe
     from blocker.gateways.envoy import EnvoyListener
     from blocker.settings import Settings
-    from blocker.store.redis import Store
 
 log = structlog.get_logger(__name__)
 
@@ -61,16 +64,17 @@ FIRST_LISTS_SECONDS = 10.0
 class Node:
     """One running node. Make it, `run` it; `stop` ends it."""
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Context, manager: ServiceManager | None = None) -> None:
         self.context = context
-        self._store: Store | None = None
+        self.store = LateStore(context)
+        self._manager = manager or ServiceManager({})
         self._stopping = asyncio.Event()
         self._announced = asyncio.Event()
         self._stale: dict[str, float] = {}
         self.worker: IngestWorker | None = None
         self.follower: Follower = context.follower()
         self.hits = HitCounter(
-            self,
+            self.store,
             node=self._settings.node,
             zone=self._settings.zone,
             bin=self._settings.hits.bin,
@@ -86,9 +90,9 @@ class Node:
             canaries=lambda: self.canaries.states,
         )
         self.office = Office(
-            self._opened, context.keyring, self._settings.guards, self._settings.lists_dir, context.policies
+            self.store.opened, context.keyring, self._settings.guards, self._settings.lists_dir, context.policies
         )
-        self.heartbeat = Heartbeat(self._opened, self._settings.node, self.follower, lambda: self.canaries.states)
+        self.heartbeat = Heartbeat(self.store.opened, self._settings.node, self.follower, lambda: self.canaries.states)
         self.stop_page = StopPage(self._settings.stop_page)
         self.streams = Streams(engine, self._settings.gateways, self.stop_page.as_bytes())
         self.envoy: EnvoyListener | None = None
@@ -104,7 +108,7 @@ class Node:
             lookup_key=context.keyring.lookup,
         )
         self.follower.on_swap(self.host.swapped)
-        self._workers: Workers | None = None
+        self.workers: Workers | None = None
         app = create_app(
             engine,
             self.follower,
@@ -134,8 +138,12 @@ class Node:
 
             self.rpz = RpzFeed(
                 self._settings.feeds.rpz, context.policies, context.open_store, context.keyring,
-                self._settings.poll_seconds,
+                self._settings.data_dir / "zones", self._settings.poll_seconds,
             )  # fmt: skip
+            self.exporter.add(self.rpz)
+            self.exporter.register(self.rpz.counts)
+
+        self.watching = Watching(self, self._stale_after)
 
     @property
     def _settings(self) -> Settings:
@@ -158,23 +166,25 @@ class Node:
             loop.add_signal_handler(number, self.stop)
         loop.add_signal_handler(signal.SIGHUP, self.reload)
         roles = self._settings.roles
+        telling = asyncio.create_task(self._manager.keep_telling())
         try:
             if Role.CONTROL in roles:
                 await self.follower.load_snapshot()
-                await self.server.start()
+                await when_free(self.server.start)
                 await self._start_gateways()
                 favour_the_loop()
                 if self.rpz is not None:
-                    await self.rpz.start()
+                    await when_free(self.rpz.start)
             await self._first_store()
             async with asyncio.TaskGroup() as tasks:
-                canaries = zones = None
+                canaries = zones = watching = None
                 if Role.CONTROL in roles:
                     tasks.create_task(self.follower.run())
                     tasks.create_task(self.hits.run())
                     tasks.create_task(self._announce(ready))
                     tasks.create_task(self._watch_server())
                     tasks.create_task(self._beat())
+                    watching = tasks.create_task(self.watching.run())
                     if self.routes is not None:
                         tasks.create_task(self.routes.run())
                     canaries = tasks.create_task(self._look_at_canaries())
@@ -182,15 +192,17 @@ class Node:
                         zones = tasks.create_task(self.rpz.run())
                 if Role.INGEST in roles:
                     tasks.create_task(self._ingest())
+                if Role.CONTROL not in roles:
+                    self._manager.ready("looks after the lists")
                 tasks.create_task(self._fold_hits())
                 if self._settings.redis_url is None:
                     tasks.create_task(self._watch_redis())
                 await self._stopping.wait()
                 log.info("stopping")
-                if canaries is not None:
-                    canaries.cancel()  # before the gateways that they ask
-                if zones is not None:
-                    zones.cancel()
+                self._manager.stopping()
+                for one in (canaries, zones, watching):
+                    if one is not None:
+                        one.cancel()  # canaries before the gateways that they ask
                 if self.routes is not None:
                     await self.routes.stop()
                 if Role.CONTROL in roles:
@@ -203,29 +215,18 @@ class Node:
             await self.server.stop()
             if self.routes is not None:
                 self.routes.close()
-            if self._store is not None:
-                await self._store.close()
+            await self.store.close()
+            telling.cancel()
+            self._manager.close()
 
     def stop(self) -> None:
         """Answer what is under way, store what was counted, and end."""
         self._stopping.set()
 
-    async def flush_hits(self, node: str, boot: str, sequence: int, cells: Mapping[str, int]) -> None:
-        """As `Store.flush_hits`; the hit counter's way to a store that may not be there yet."""
-        await (await self._opened()).flush_hits(node, boot, sequence, cells)
-
-    async def load_hits(self, node: str) -> Mapping[str, int]:
-        """As `Store.load_hits`."""
-        return await (await self._opened()).load_hits(node)
-
-    async def folded_hits(self, node: str) -> Mapping[str, int]:
-        """As `Store.folded_hits`."""
-        return await (await self._opened()).folded_hits(node)
-
     async def _fold_hits(self) -> None:
         settings = self._settings
         await keep_folding(
-            self._opened,
+            self.store.opened,
             None if Role.INGEST in settings.roles else settings.node,
             keep_weeks=settings.hits.keep_weeks,
             bin=settings.hits.bin,
@@ -235,20 +236,10 @@ class Node:
             stopping=self._stopping,
         )
 
-    async def _opened(self) -> Store:
-        if self._store is None:
-            try:
-                self._store = await self.context.open_store()
-            except (StoreUnavailable, SettingsError):
-                raise
-            except BlockerError as error:
-                raise StoreUnavailable(str(error)) from None
-        return self._store
-
     async def _first_store(self) -> None:
         """Open the store. A node with a snapshot starts without it; one without has nothing to decide with."""
         try:
-            store = await self._opened()
+            store = await self.store.opened()
             await store.epoch()
         except StoreUnavailable as error:
             if self.follower.matcher is None and self._settings.redis_url is None:
@@ -257,16 +248,18 @@ class Node:
 
     def reload(self) -> None:
         """Read the configuration anew; one that is faulty is told and changes nothing."""
+        self._manager.reloading()
         reload.reload(self)
+        self._manager.reloaded()
 
     def _route_feed(self) -> RouteFeed:
         from blocker.feeds.route_feed import RouteFeed  # loads aiodns
 
         settings, policy = self._settings, self.context.policy(self._settings.routes.policy)
         keyring, data_dir = self.context.keyring, settings.data_dir
-        feed = RouteFeed(settings.routes, settings.guards, data_dir, keyring, policy, self._opened)
+        feed = RouteFeed(settings.routes, settings.guards, data_dir, keyring, policy, self.store.opened)
         self.follower.on_swap(feed.swapped)
-        self.exporter.add(feed.counts)
+        self.exporter.register(feed.counts)
         return feed
 
     async def _start_gateways(self) -> None:
@@ -281,17 +274,17 @@ class Node:
             log.warning("no companions can come", detail=str(error))
         if count:
             options = ["--log-level", self._settings.log_level, "--log-format", self._settings.log_format]
-            self._workers = Workers(count, list(self.streams), self.host.path, options)
-            await self._workers.start()
+            self.workers = Workers(count, list(self.streams), self.host.path, options)
+            await when_free(self.workers.start)
         else:
             for listener in self.streams:
-                await listener.start()
+                await when_free(listener.start)
         if self.envoy is not None:
-            await self.envoy.start()
+            await when_free(self.envoy.start)
 
     async def _stop_gateways(self) -> None:
         """May be called twice."""
-        others = self._workers or self.streams
+        others = self.workers or self.streams
         more = [one for one in (self.envoy, self.rpz) if one is not None]
         await asyncio.gather(others.stop(), *(one.stop() for one in more))
         self.host.stop()
@@ -320,6 +313,7 @@ class Node:
             served = self.host.count("worker") >= self._settings.gateways.workers
             if matcher is not None and (late or (served and awaited <= {name for name, *_ in matcher.table.lists})):
                 self._announced.set()
+                self._manager.ready(f"decides with {len(matcher.table.lists)} lists")
                 ready(self)
                 return
             await self._pause(0.05)
@@ -338,7 +332,7 @@ class Node:
         store = None
         while store is None:
             try:
-                store = await self._opened()
+                store = await self.store.opened()
             except StoreUnavailable:
                 await self._pause(WATCH_SECONDS)
             if self._stopping.is_set():

@@ -12,6 +12,7 @@ import typer
 from blocker import log
 from blocker.cli.context import Context, of
 from blocker.cli.node import Node
+from blocker.cli.service_manager import ServiceManager
 from blocker.sections import Role
 
 if TYPE_CHECKING:
@@ -36,7 +37,9 @@ def serve(
     log.configure(run.settings.log_level, "json" if json else run.settings.log_format)
 
     async def whole() -> None:
-        await Node(run).run(lambda node: _say(hints_for(node.server.addresses, _program(context))) if hints else None)
+        await Node(run, ServiceManager()).run(
+            lambda node: _say(hints_for(node.server.addresses, _program(context))) if hints else None
+        )
 
     run.run(whole())
 

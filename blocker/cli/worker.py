@@ -17,6 +17,7 @@ import uvloop
 from blocker import log
 from blocker.cli.background import background_threads, favour_the_loop
 from blocker.gateways.companion import Companion
+from blocker.gateways.load import Load
 from blocker.gateways.streams import Streams
 from blocker.sections import GatewaySettings
 
@@ -56,21 +57,27 @@ async def serve(path: Path, listened: Mapping[str, Sequence[int]]) -> None:
     meeting = asyncio.create_task(companion.met.wait())
     ending = asyncio.create_task(stopping.wait())
     await asyncio.wait((meeting, ending), return_when=asyncio.FIRST_COMPLETED)
-    streams = None
+    streams = watching = None
     if not stopping.is_set():
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_TABLE_SECONDS):
-                await companion.supplied()
+        # A node that has gone hands over nothing, and the next one needs the addresses.
+        supplying = asyncio.create_task(companion.supplied())
+        await asyncio.wait((supplying, ending), timeout=_TABLE_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+        supplying.cancel()
+    if not stopping.is_set():
         streams = Streams(companion.engine, GatewaySettings.model_validate(companion.told["gateways"]), companion.pages)
         companion.on_change(
             lambda told: streams.configure(GatewaySettings.model_validate(told["gateways"]), companion.pages)
         )
         for name, descriptors in listened.items():
             await streams[name].start([socket.socket(fileno=one) for one in descriptors])
+        companion.load = Load(streams)
+        watching = asyncio.create_task(companion.load.watch())
         favour_the_loop()
     await ending
     if streams is not None:
         await streams.stop()
+    if watching is not None:
+        watching.cancel()
     companion.stop()
     await running
     meeting.cancel()

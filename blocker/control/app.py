@@ -27,6 +27,7 @@ from blocker.control.schema import EXAMPLES, ProblemDocument, example
 from blocker.control.shell import Shell
 from blocker.control.stop_page import StopPage
 from blocker.errors import BlockerError
+from blocker.hits.fleet import Fleet
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -108,12 +109,14 @@ def create_app(
         desk = Console(
             gate=Gate(api.state.authenticator, sessions, page, https_only=settings.http.https_only),
             pages=page, office=office, follower=follower, exporter=exporter, explainer=explainer, settings=settings,
+            fleet=Fleet(node=settings.node, zone=settings.zone, bin=settings.hits.bin, clock=clock),
             stale_after=stale_after, canaries=canaries, clock=clock,
         )  # fmt: skip
         api.include_router(console.make_router(desk))
     return Shell(
         api,
         direct={"/v1/check": check.direct, "/blocked": stop_page.direct},
+        posted={"/v1/check": check.posted},
         max_body_bytes=settings.http.max_body_bytes,
         max_push_bytes=settings.http.max_push_bytes,
     )

@@ -1,6 +1,6 @@
 """The outermost layer of the control plane, plain ASGI: nothing gets past it, neither an exception nor a large body.
 
-In order: it answers the direct routes (the two that are asked often) without the framework; it refuses a body over the
+In order: it answers the direct routes (those that are asked often) without the framework; it refuses a body over the
 limit before reading it, and stops reading one that grows past it; it serves HEAD wherever GET is served; it sets the
 security headers; and whatever goes wrong inside becomes a problem document, and a log line that names the exception's
 type and code positions and nothing of the request.
@@ -8,7 +8,7 @@ type and code positions and nothing of the request.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 
 import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -17,8 +17,10 @@ from blocker.control.problems import problem_of, too_large
 from blocker.control.reply import SECURITY_HEADERS, RawHeaders, Reply
 from blocker.log import describe
 
-# Answers a request at once, or leaves it to the framework.
+# Answers a request at once, or leaves it to others.
 Direct = Callable[[Scope], Reply | None]
+# Answers a POST with its body.
+Posted = Callable[[Scope, bytes], Awaitable[Reply]]
 
 log = structlog.get_logger(__name__)
 
@@ -31,13 +33,23 @@ class Shell:
     Args:
         app: Everything that is not direct.
         direct: Path → its direct answer.
+        posted: Path → its direct answer to a POST.
         max_body_bytes: Largest request body; larger is answered 413.
         max_push_bytes: The same for a list that is pushed, which is read as it arrives and never kept whole.
     """
 
-    def __init__(self, app: ASGIApp, *, direct: Mapping[str, Direct], max_body_bytes: int, max_push_bytes: int) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        direct: Mapping[str, Direct],
+        posted: Mapping[str, Posted],
+        max_body_bytes: int,
+        max_push_bytes: int,
+    ) -> None:
         self.app = app
         self._direct = dict(direct)
+        self._posted = dict(posted)
         self._max_body_bytes = max_body_bytes
         self._max_push_bytes = max_push_bytes
 
@@ -56,7 +68,21 @@ class Shell:
             if reply is not None:
                 await reply.send(send, head=head)
                 return
-        await self._through_app(scope, receive, send, head=head)
+        posted = self._posted.get(scope["path"]) if scope["method"] == "POST" else None
+        if posted is not None:
+            await self._answer(posted, scope, receive, send)
+        else:
+            await self._through_app(scope, receive, send, head=head)
+
+    async def _answer(self, posted: Posted, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            body = await _Receiving(receive, self._max_body_bytes).whole(scope["headers"])
+            if body is None:
+                return
+            reply = await posted(scope, body)
+        except Exception as error:  # noqa: BLE001 - as above
+            reply = _told(error)
+        await reply.send(send)
 
     async def _through_app(self, scope: Scope, receive: Receive, send: Send, *, head: bool) -> None:
         sending = _Sending(send, head=head)
@@ -94,6 +120,19 @@ class _Receiving:
         for name, value in headers:
             if name == b"content-length" and (not value.isdigit() or int(value) > self._limit):
                 raise too_large(self._limit)
+
+    async def whole(self, headers: RawHeaders) -> bytes | None:
+        """All of it; None if the client went away before its end."""
+        self.refuse_announced(headers)
+        pieces: list[bytes] = []
+        more = True
+        while more:
+            message = await self()
+            if message["type"] != "http.request":
+                return None
+            pieces.append(message.get("body", b""))
+            more = message.get("more_body", False)
+        return b"".join(pieces)
 
     async def __call__(self) -> Message:
         message = await self._receive()

@@ -1,7 +1,7 @@
 """What changed between the last versions of a zone, so that secondaries need not fetch it whole (RFC 1995).
 
-Kept in memory, bounded in number and in size: differences that together are larger than the zone are of no use, since
-the zone itself is sent sooner. What is not known here is sent whole; so is everything right after a start.
+Bounded in number and in size: differences that together are larger than the zone are of no use, since the zone itself
+is sent sooner. What is not known here is sent whole. `shelf` keeps it over restarts.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from blocker._native import ZoneDelta
     from blocker.feeds.zone import Version
@@ -23,7 +23,9 @@ _SMALL = 1024
 
 
 @dataclass(frozen=True, slots=True)
-class _Step:
+class Step:
+    """What changed from the version of a serial to the next one."""
+
     serial: int
     delta: ZoneDelta
 
@@ -37,17 +39,33 @@ class History:
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._steps: deque[_Step] = deque()
+        self._steps: deque[Step] = deque()
+
+    def __len__(self) -> int:
+        return len(self._steps)
 
     def add(self, older: Version, newer: Version, delta: ZoneDelta) -> None:
         """Keep what changed from the present version to the one that takes its place.
 
-        A version that says its names otherwise (another action, another TTL) has no differences but everything.
+        A version that says its names otherwise (another action, TTL or SOA) has no differences but everything.
         """
-        if older.plan.records != newer.plan.records or older.plan.ns != newer.plan.ns:
+        if older.plan.said != newer.plan.said:
             self._steps.clear()
             return
-        self._steps.append(_Step(older.serial, delta))
+        self._steps.append(Step(older.serial, delta))
+        self._trim(newer)
+
+    @property
+    def steps(self) -> Sequence[Step]:
+        """All that is known, the oldest first."""
+        return tuple(self._steps)
+
+    def restore(self, steps: Iterable[Step], version: Version) -> None:
+        """Start with what led to a version."""
+        self._steps = deque(steps)
+        self._trim(version)
+
+    def _trim(self, newer: Version) -> None:
         size = sum(len(step.delta) for step in self._steps)
         while self._steps and (len(self._steps) > self._limit or size > _owners(newer)):
             size -= len(self._steps.popleft().delta)

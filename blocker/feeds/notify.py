@@ -21,9 +21,12 @@ import structlog
 from dns.rdataclass import IN
 from dns.rdatatype import SOA
 
+from blocker.feeds.tally import Notice
+
 if TYPE_CHECKING:
     from blocker.feed_section import SecondarySettings
     from blocker.feeds.signing import Keyring
+    from blocker.feeds.tally import Tally
     from blocker.feeds.zone import Version
 
 # Seconds until the first repeat, doubled at each (RFC 1996 section 3.6 says 60, meant for links of that time).
@@ -40,15 +43,14 @@ class Notifier:
 
     def __init__(self) -> None:
         self._running: dict[tuple[str, SecondarySettings], asyncio.Task[None]] = {}
-        self.heard = 0  # notices that were acknowledged
 
-    def announce(self, version: Version, keys: Keyring) -> None:
+    def announce(self, version: Version, keys: Keyring, tally: Tally) -> None:
         """Tell a zone's secondaries of a version; older notices of it are given up."""
         name = version.plan.name
         for at in [at for at in self._running if at[0] == name]:
             self._running.pop(at).cancel()
         for secondary in version.plan.settings.secondaries:
-            self._running[name, secondary] = asyncio.create_task(self._tell(version, secondary, keys))
+            self._running[name, secondary] = asyncio.create_task(_tell(version, secondary, keys, tally))
 
     async def stop(self) -> None:
         """Tell nothing more; may be called twice."""
@@ -58,28 +60,32 @@ class Notifier:
             task.cancel()
         await asyncio.gather(*running, return_exceptions=True)
 
-    async def _tell(self, version: Version, secondary: SecondarySettings, keys: Keyring) -> None:
-        wait, end = FIRST_RETRY, time.monotonic() + GIVE_UP_SECONDS
-        while time.monotonic() < end:
-            notice = _notice(version, secondary, keys)
-            code: int | None = None
-            with contextlib.suppress(OSError, TimeoutError):
-                async with asyncio.timeout(wait):
-                    code = await _ask(notice, secondary)
-            if code == dns.rcode.NOERROR:
-                self.heard += 1
-                return
-            if code is not None:
-                # Its configuration does not let this node tell it, which no repeat changes.
-                log.warning(
-                    "a secondary refuses notices",
-                    zone=version.plan.name,
-                    rcode=dns.rcode.to_text(dns.rcode.Rcode(code)),
-                )
-                return
-            await asyncio.sleep(wait)
-            wait = min(wait * 2, LAST_RETRY)
-        log.warning("a secondary does not answer notices", zone=version.plan.name)
+
+async def _tell(version: Version, secondary: SecondarySettings, keys: Keyring, tally: Tally) -> None:
+    wait, end = FIRST_RETRY, time.monotonic() + GIVE_UP_SECONDS
+    while time.monotonic() < end:
+        notice = _notice(version, secondary, keys)
+        code: int | None = None
+        tally.notices[Notice.SENT] += 1
+        with contextlib.suppress(OSError, TimeoutError):
+            async with asyncio.timeout(wait):
+                code = await _ask(notice, secondary)
+        if code == dns.rcode.NOERROR:
+            tally.notices[Notice.ACKNOWLEDGED] += 1
+            return
+        if code is not None:
+            tally.notices[Notice.REFUSED] += 1
+            # Its configuration does not let this node tell it, which no repeat changes.
+            log.warning(
+                "a secondary refuses notices",
+                zone=version.plan.name,
+                rcode=dns.rcode.to_text(dns.rcode.Rcode(code)),
+            )
+            return
+        await asyncio.sleep(wait)
+        wait = min(wait * 2, LAST_RETRY)
+    tally.notices[Notice.UNANSWERED] += 1
+    log.warning("a secondary does not answer notices", zone=version.plan.name)
 
 
 def _notice(version: Version, secondary: SecondarySettings, keys: Keyring) -> dns.message.Message:

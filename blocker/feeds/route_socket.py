@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import shutil
 import socket
 import struct
 from typing import TYPE_CHECKING, Any
@@ -63,28 +62,15 @@ class RouteSocket:
         Raises:
             ServeError: The socket cannot be had, or its group is unknown.
         """
-        try:
-            self._opened = channel.listen(self.path)
-            if self._group is not None:
-                shutil.chown(self.path, group=self._group)
-            self.path.chmod(0o660 if self._group is not None else 0o600)
-        except LookupError:
-            self.stop()
-            raise ServeError("routes.group: this machine has no group of that name") from None
-        except OSError as error:
-            self.stop()
-            reason = os.strerror(error.errno) if error.errno else type(error).__name__
-            raise ServeError(f"the routes' socket {self.path} cannot be listened on: {reason}") from None
+        self._opened = channel.listen_for(self.path, self._group, "routes")
         asyncio.get_running_loop().add_reader(self._opened.fileno(), self._accept)
 
     def stop(self) -> None:
         """Let all go and remove the socket; may be called twice."""
         if self._opened is not None:
             asyncio.get_running_loop().remove_reader(self._opened.fileno())
-            self._opened.close()
+            channel.unlisten(self._opened, self.path)
             self._opened = None
-            with contextlib.suppress(OSError):
-                self.path.unlink()
         for peer in list(self._peers):
             peer.channel.close()
         self._peers.clear()

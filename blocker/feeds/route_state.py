@@ -14,13 +14,12 @@ one JSON value a line:
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import ipaddress
 import json
-import os
 from typing import TYPE_CHECKING, Any
 
 from blocker.errors import FormatError
+from blocker.feeds.disk import write_whole
 from blocker.feeds.sightings import Seen, Sighting
 
 if TYPE_CHECKING:
@@ -53,7 +52,8 @@ async def save(path: Path, sealer: Sealer, table: RouteTable) -> None:
         if count % _SLICE == 0:
             await asyncio.sleep(0)
     lines.append(json.dumps(["end", len(lines)]))
-    await asyncio.to_thread(_write, path, sealer, "\n".join(lines).encode())
+    text = "\n".join(lines).encode()
+    await asyncio.to_thread(lambda: write_whole(path, sealer.seal(text, context=_CONTEXT)))
 
 
 def load(path: Path, sealer: Sealer) -> State | None:
@@ -101,19 +101,3 @@ def _lines(table: RouteTable) -> Iterator[list[Any]]:
 
 def _seen(absent: float | None, most: int, at: Iterable[tuple[str, float, float | None]]) -> Seen:
     return Seen({ipaddress.ip_address(text): Sighting(first, gone) for text, first, gone in at}, absent, most)
-
-
-def _write(path: Path, sealer: Sealer, text: bytes) -> None:
-    partial = path.with_name(f".{path.name}.partial")
-    with contextlib.suppress(FileNotFoundError):
-        partial.unlink()
-    try:
-        with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600), "wb") as file:
-            file.write(sealer.seal(text, context=_CONTEXT))
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            partial.unlink()
-        raise

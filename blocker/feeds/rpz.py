@@ -1,12 +1,13 @@
 """The RPZ feed of a node: keeps every zone at what the store has, serves it, and tells secondaries of new versions.
 
-A zone that cannot be made stays what it was: lists that cannot be read, a store that is away or was emptied change
-nothing. Before its first version a zone is answered SERVFAIL, so that a secondary keeps what it has.
+A zone that cannot be made stays what it was, over restarts too: lists that cannot be read, a store that is away or was
+emptied change nothing. Before its first version a zone is answered SERVFAIL, so that a secondary keeps what it has.
 """
 
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import TYPE_CHECKING
 
 import structlog
@@ -15,14 +16,18 @@ from blocker.errors import BlockerError, StoreError
 from blocker.feeds.history import History
 from blocker.feeds.listener import ZoneListener
 from blocker.feeds.notify import Notifier
+from blocker.feeds.shelf import Kept, Shelf
 from blocker.feeds.signing import load_keys
-from blocker.feeds.source import Basis, ZoneSource, rank_of
+from blocker.feeds.source import Basis, ZoneSource, lost, rank_of
 from blocker.feeds.transfer import Served, ZoneServer
 from blocker.feeds.zone import Plan, is_newer
+from blocker.feeds.zone_metrics import ZoneCounts
+from blocker.hits.families import Family
 from blocker.matcher import DEFAULT_POLICY, Policy
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Mapping
+    from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+    from pathlib import Path
 
     from blocker._native import ZoneDelta
     from blocker.feed_section import RpzSettings
@@ -45,6 +50,7 @@ class RpzFeed:
         policies: The configured policies.
         connect: Opens the store; called again after each failure.
         keyring: With the seal key.
+        directory: Where zones are kept over restarts.
         poll_seconds: Longest time between two looks at the store.
 
     Raises:
@@ -59,15 +65,22 @@ class RpzFeed:
         policies: Iterable[Policy],
         connect: Callable[[], Awaitable[Store]],
         keyring: Keyring,
+        directory: Path,
         poll_seconds: float = 5.0,
     ) -> None:
         self._connect = connect
         self._source = ZoneSource(keyring)
+        self._shelf = Shelf(directory, self._source.sealer)
         self.server = ZoneServer(settings.max_transfers, settings.request_seconds)
         self.listener = ZoneListener(self.server, settings)
         self.notifier = Notifier()
+        self.counts = ZoneCounts(lambda: self._zones.values())
         self._zones: dict[str, Served] = {}
         self._made: dict[str, Basis] = {}
+        self._lists: dict[str, frozenset[str]] = {}  # of the versions that are served
+        self._last: dict[str, Version] = {}  # served by an earlier process, where the zone is another one by now
+        self._saving: asyncio.Task[None] | None = None
+        self._sought: set[str] = set()  # zones that the disk was asked for
         self._told: dict[str, str] = {}
         self._behind: dict[str, int] = {}
         self._changed = asyncio.Event()
@@ -93,20 +106,39 @@ class RpzFeed:
             plan, known = Plan.of(name, one), self._zones.get(name)
             if known is not None and known.plan.origin == plan.origin:
                 # Who may have it changes at once, what is in it with its next version.
-                zones[name] = Served(plan, known.history, known.version)
+                zones[name] = Served(plan, known.history, known.version, known.tally)
             else:
                 self._made.pop(name, None)
+                self._sought.discard(name)
                 zones[name] = Served(plan, History(settings.history))
         self._zones = zones
         self.server.configure(zones.values(), self._keys)
         self._changed.set()
 
+    def families(self) -> Iterator[Family]:
+        """`blocker_zone_serial{zone}`, `blocker_zone_names{zone,effect}`, `blocker_zone_ok{zone}`; see `Exporter.add`.
+
+        Zones have the names of the configuration.
+        """
+        serial = Family("blocker_zone_serial", "gauge", "Serial of the zone that is served.", ["zone"])
+        names = Family("blocker_zone_names", "gauge", "Names in the zone that is served.", ["zone", "effect"])
+        good = Family("blocker_zone_ok", "gauge", "Whether the zone is what its lists say: 1 or 0.", ["zone"])
+        for name, served in sorted(self._zones.items()):
+            made = served.version is not None and name in self._made
+            good.add(made and not self._told.get(name) and not self._told.get(""), name)
+            if served.version is not None:
+                serial.add(served.version.serial, name)
+                for effect, count in zip(("block", "inspect", "pass"), served.version.zone.counts[1:], strict=True):
+                    names.add(count, name, effect)
+        yield from (serial, names, good)
+
     async def start(self) -> None:
-        """Listen.
+        """Listen, with the zones of before.
 
         Raises:
             ServeError: An address cannot be had.
         """
+        await self._restore()
         await self.listener.start()
 
     async def run(self) -> None:
@@ -133,6 +165,26 @@ class RpzFeed:
         """Serve and tell nothing more; may be called twice."""
         await self.listener.stop()
         await self.notifier.stop()
+        if self._saving is not None:
+            await self._saving
+
+    async def _restore(self) -> None:
+        """Take zones from the disk that were not looked for there yet."""
+        await asyncio.to_thread(self._shelf.keep_only, tuple(self._zones))
+        for name, served in list(self._zones.items()):
+            if name in self._sought:
+                continue
+            self._sought.add(name)
+            kept = await asyncio.to_thread(self._shelf.load, served.plan)
+            if kept is None or self._zones.get(name) is not served or served.version is not None:
+                continue
+            self._lists[name] = kept.lists
+            if kept.current:
+                served.version = kept.version
+                served.history.restore(kept.steps, kept.version)
+                log.info("zone as before", zone=name, serial=kept.version.serial, versions=len(served.history))
+            else:
+                self._last[name] = kept.version
 
     async def _wait(self, store: Store, after: str) -> None:
         """Until there may be something new."""
@@ -151,11 +203,14 @@ class RpzFeed:
         await store.epoch()
         heads = await store.heads()
         self._tell("", "")
+        await self._restore()
         for name, served in list(self._zones.items()):
             try:
                 detail = await self._bring_up(store, served, heads)
             except BlockerError as error:
                 detail = str(error)
+            if not detail:
+                served.tally.checked = time.time()
             self._tell(name, detail)
 
     async def _bring_up(self, store: Store, served: Served, heads: Mapping[str, Head]) -> str:
@@ -168,29 +223,34 @@ class RpzFeed:
             return ""
         if not basis.lists:
             return f"zone {plan.name}: none of its lists is in the store"
-        if before is not None and (lost := before.lost(basis)) and before.plan.settings.policy == policy.name:
-            return f"zone {plan.name}: {len(lost)} of its lists left the store; its last version stays"
+        if gone := lost(self._lists.get(plan.name, ()), policy, heads):
+            return f"zone {plan.name}: {len(gone)} of its lists left the store; its last version stays"
         zone = await self._source.read(store, basis)
         # Another node may have read newer lists, which this one sees at its next look; unless they are no more.
         rank = rank_of(heads)
         forced = self._behind.get(plan.name) == rank
-        version = await self._source.version(store, plan, zone, heads, before=served.version, forced=forced)
+        last = served.version or self._last.get(plan.name)
+        version = await self._source.version(store, plan, zone, heads, before=last, forced=forced)
         if version is None:
             self._behind[plan.name] = rank
             return ""
         self._behind.pop(plan.name, None)
         delta = None if served.version is None else await asyncio.to_thread(served.version.zone.diff, zone)
         if self._zones.get(plan.name) is served:  # otherwise it was configured anew meanwhile, and is made anew
-            self._publish(served, version, delta)
-            self._made[plan.name] = basis
+            self._made[plan.name], self._lists[plan.name] = basis, basis.names
+            if self._publish(served, version, delta):
+                kept = Kept(version=version, steps=served.history.steps, lists=basis.names, current=True)
+                self._saving = asyncio.create_task(asyncio.to_thread(self._shelf.save, kept))
+                await asyncio.shield(self._saving)  # an end waits for it, see `stop`
         return ""
 
-    def _publish(self, served: Served, version: Version, delta: ZoneDelta | None) -> None:
-        """Put a version in place, in one step with what changed since the last."""
+    def _publish(self, served: Served, version: Version, delta: ZoneDelta | None) -> bool:
+        """Put a version in place, in one step with what changed since the last; whether it is another one."""
         before = served.version
+        served.tally.built = time.time()
         if before is not None and before.serial == version.serial:
             served.version = version
-            return
+            return False
         if before is not None and delta is not None:
             served.history.add(before, version, delta)
             if not is_newer(version.serial, before.serial):
@@ -204,7 +264,8 @@ class RpzFeed:
                 "zone: rules that DNS cannot say are left out", zone=version.plan.name, addresses=addresses,
                 digests=digests, names=names,
             )  # fmt: skip
-        self.notifier.announce(version, self._keys)
+        self.notifier.announce(version, self._keys, served.tally)
+        return True
 
     def _tell(self, zone: str, detail: str) -> None:
         """Say once what is wrong, and once that it is over."""

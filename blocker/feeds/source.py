@@ -18,7 +18,7 @@ from blocker.feeds.zone import Plan, Version
 from blocker.ingest.cleartext import read_rules, sealer
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from blocker._native import RuleSet
     from blocker.matcher import Policy
@@ -45,10 +45,15 @@ class Basis:
         modes = dict.fromkeys(sorted(heads)) if policy.lists is None else policy.lists
         return cls(plan, tuple((name, heads[name], mode) for name, mode in modes.items() if name in heads))
 
-    def lost(self, newer: Basis) -> list[str]:
-        """Lists that are in the store no more: it was emptied, and says nothing about them."""
-        there = {name for name, _, _ in newer.lists}
-        return [name for name, _, _ in self.lists if name not in there]
+    @property
+    def names(self) -> frozenset[str]:
+        """Those of its lists."""
+        return frozenset(name for name, _, _ in self.lists)
+
+
+def lost(names: Collection[str], policy: Policy, heads: Mapping[str, Head]) -> list[str]:
+    """Lists that a policy still wants and that left the store: it was emptied, and says nothing about them."""
+    return [name for name in names if name not in heads and (policy.lists is None or name in policy.lists)]
 
 
 class ZoneSource:
@@ -64,7 +69,7 @@ class ZoneSource:
                 "zones hold names in clear text, and this node has no seal key: copy seal.key to it, or set "
                 "feeds.rpz.enabled to false"
             )
-        self._sealer = sealer(keyring)
+        self.sealer = sealer(keyring)
         self._seal = keyring.seal
 
     async def read(self, store: Store, basis: Basis) -> Zone:
@@ -78,7 +83,7 @@ class ZoneSource:
         for name, head, mode in basis.lists:
             manifest = await store.manifest(name, head.serial)
             if not manifest.retired and (mode or manifest.mode) == "enforce":
-                lists.append((manifest, await read_rules(store, self._sealer, manifest)))
+                lists.append((manifest, await read_rules(store, self.sealer, manifest)))
         return await asyncio.to_thread(_built, basis.plan, lists)
 
     async def version(

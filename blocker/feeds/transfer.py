@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import struct
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import dns.exception
@@ -31,6 +31,7 @@ from blocker._native import ZoneMessages
 from blocker.feeds import signing
 from blocker.feeds.history import condensed
 from blocker.feeds.signing import Keyring, Signer
+from blocker.feeds.tally import Failure, Sent, Tally
 from blocker.feeds.zone import is_newer
 
 if TYPE_CHECKING:
@@ -60,11 +61,17 @@ class Served:
         plan: What it is, and who may have it.
         history: What changed lately.
         version: The present one; None until the first.
+        tally: What happened to it.
     """
 
     plan: Plan
     history: History
     version: Version | None = None
+    tally: Tally = field(default_factory=Tally)
+
+    def seen(self, request: _Request, serial: int | None = None) -> None:
+        """Note that a secondary has asked, and which version it has."""
+        self.tally.seen(self.plan.settings.secondaries, request.peer, request.key, serial)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +80,8 @@ class _Request:
     name: dns.name.Name
     kind: int
     signer: Signer | None
-    tcp: bool
+    key: dns.name.Name | None
+    peer: IPv4Address | IPv6Address | None
 
 
 class ZoneServer:
@@ -89,11 +97,17 @@ class ZoneServer:
         self._keys: Keyring = {}
         self._running = asyncio.Semaphore(max_transfers)
         self._patience = patience
-        self.transfers = 0  # whole zones and differences sent to the end
 
     def configure(self, zones: Iterable[Served], keys: Keyring) -> None:
         """Serve these zones from now on; transfers under way end with what they began with."""
         self._zones, self._keys = {zone.plan.origin: zone for zone in zones}, keys
+        for served in self._zones.values():
+            served.tally.expect(served.plan.settings.secondaries)
+
+    @property
+    def origins(self) -> list[bytes]:
+        """The zones' names on the wire."""
+        return [served.plan.wire_origin for served in self._zones.values()]
 
     def answers(self, name: dns.name.Name) -> bool:
         """Whether a name is a zone's own or below it, so that nobody else is to be asked about it."""
@@ -114,6 +128,7 @@ class ZoneServer:
             yield answer
             return
         request, served = answer
+        served.seen(request, _known(request))
         if request.kind in (SOA, NS) or not tcp:
             yield _top(request, served)
             return
@@ -121,12 +136,12 @@ class ZoneServer:
             async with asyncio.timeout(self._patience):
                 await self._running.acquire()
         except TimeoutError:
+            served.tally.failed[Failure.BUSY] += 1
             yield _refusal(request.message, request.signer, dns.rcode.SERVFAIL)
             return
         try:
             async for message in self._transfer(request, served):
                 yield message
-            self.transfers += 1
         finally:
             self._running.release()
 
@@ -140,24 +155,30 @@ class ZoneServer:
         if len(message.question) != 1:
             return _bare(wire, dns.rcode.FORMERR)
         question = message.question[0]
+        served = self._zones.get(question.name) if question.rdclass == IN else None
         signer = None
         if message.tsig is not None:
             error = signing.check(wire, self._keys)
             if error:
+                if served is not None:
+                    served.tally.failed[Failure.SIGNATURE] += 1
                 return self._bad_signature(message, error)
             signer = Signer(self._keys[message.tsig.name], message.mac or b"")
         transfer = question.rdtype in (AXFR, IXFR)
-        served = self._zones.get(question.name) if question.rdclass == IN else None
         if served is None:
             return _refusal(message, signer, dns.rcode.NOTAUTH if transfer else dns.rcode.REFUSED)
         key = None if message.tsig is None else message.tsig.name
-        if not _may_have(served.plan, key, peer) or not (transfer or question.rdtype in (SOA, NS)):
+        if not _may_have(served.plan, key, peer):
+            served.tally.failed[Failure.ACCESS] += 1
+            return _refusal(message, signer, dns.rcode.REFUSED)
+        if not (transfer or question.rdtype in (SOA, NS)):
             return _refusal(message, signer, dns.rcode.REFUSED)
         if question.rdtype == AXFR and not tcp:
             return _refusal(message, signer, dns.rcode.FORMERR)
         if served.version is None:
+            served.tally.failed[Failure.UNREADY] += 1
             return _refusal(message, signer, dns.rcode.SERVFAIL)
-        return _Request(message, question.name, question.rdtype, signer, tcp), served
+        return _Request(message, question.name, question.rdtype, signer, key, peer), served
 
     def _bad_signature(self, message: dns.message.Message, error: int) -> bytes:
         answer = _answer(message, dns.rcode.NOTAUTH).to_wire()
@@ -176,14 +197,25 @@ class ZoneServer:
             return
         # Looked up now, since a new version may take this one's place at any time.
         steps = () if serial is None else served.history.since(serial)
-        parts = await asyncio.to_thread(_parts, version, serial, steps)
+        what, parts = await asyncio.to_thread(_parts, version, serial, steps)
         flags = _QR | dns.flags.AA | (request.message.flags & dns.flags.RD)
         plan = version.plan  # what is served may be configured otherwise by now
         messages = ZoneMessages(request.message.id, flags, plan.wire_origin, request.kind, plan.records, parts)
         writer = _Writer(messages, request.signer, edns=request.message.edns >= 0)
-        while batch := await asyncio.to_thread(writer.batch):
-            for message in batch:
-                yield message
+        tally, question = served.tally, "axfr" if request.kind == AXFR else "ixfr"
+        ended = False
+        try:
+            while batch := await asyncio.to_thread(writer.batch):
+                for message in batch:
+                    tally.bytes[question] += len(message)
+                    yield message
+            ended = True
+        finally:
+            if ended:
+                tally.sent[question, what] += 1
+                served.seen(request, version.serial)
+            else:
+                tally.failed[Failure.CUT] += 1
 
 
 class _Writer:
@@ -210,17 +242,15 @@ def _known(request: _Request) -> int | None:
     return known[0].serial if len(known) == 1 else None
 
 
-def _parts(version: Version, known: int | None, steps: Sequence[ZoneDelta]) -> Sequence[Record | Zone]:
+def _parts(version: Version, known: int | None, steps: Sequence[ZoneDelta]) -> tuple[Sent, Sequence[Record | Zone]]:
     """What is sent to who has a version."""
-    if known is None:
-        return version.whole()
-    if not is_newer(version.serial, known):
-        return [version.soa]
-    if not steps:
-        return version.whole()
+    if known is not None and not is_newer(version.serial, known):
+        return Sent.CURRENT, [version.soa]
+    if known is None or not steps:
+        return Sent.WHOLE, version.whole()
     delta = condensed(steps)
     older = replace(version, serial=known)
-    return [version.soa, older.soa, delta.removed, version.soa, delta.added, version.soa]
+    return Sent.DIFFERENCE, [version.soa, older.soa, delta.removed, version.soa, delta.added, version.soa]
 
 
 def _may_have(plan: Plan, key: dns.name.Name | None, peer: IPv4Address | IPv6Address | None) -> bool:

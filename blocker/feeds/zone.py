@@ -84,6 +84,12 @@ class Plan:
         """The one name server; resolvers never ask it."""
         return dns.rdata.from_text(IN, NS, self.settings.name_server)
 
+    @property
+    def said(self) -> str:
+        """What all of its records but the names are, the serial aside; differences go between equal ones only."""
+        said = repr((self.settings.origin, self.records, _record(self.soa(0), self.settings.ttl), str(self.ns)))
+        return hashlib.sha256(said.encode()).hexdigest()
+
     def digest(self, zone: Zone) -> bytes:
         """SHA-256 of all that a secondary would have of it, the serial aside."""
         said = repr((self.settings.origin, self.records, _record(self.soa(0), 0), zone.digest()))
@@ -110,6 +116,12 @@ class Version:
     def soa(self) -> Record:
         """Its start of authority, for the native core."""
         return _record(self.plan.soa(self.serial), self.plan.settings.ttl)
+
+    @property
+    def record_count(self) -> int:
+        """Its records, SOA and NS counted."""
+        said = zip(self.zone.counts[1:], self.plan.effects, strict=True)
+        return 2 + sum(owners * len(effect) for owners, effect in said)
 
     def whole(self) -> list[Record | Zone]:
         """What an AXFR sends (RFC 5936 section 2.2)."""

@@ -16,12 +16,14 @@ import asyncio
 import contextlib
 import json
 import os
+import shutil
 import socket
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
 import structlog
 
+from blocker.errors import ServeError
 from blocker.log import describe
 
 if TYPE_CHECKING:
@@ -184,6 +186,40 @@ def listen(path: Path) -> socket.socket:
         opened.close()
         raise
     return opened
+
+
+def listen_for(path: Path, group: str | None, section: str) -> socket.socket:
+    """As `listen`, for this user alone, or for a group too.
+
+    Args:
+        path: Where.
+        group: Who may also connect.
+        section: Of the configuration, for the error.
+
+    Raises:
+        ServeError: The socket cannot be had, or its group is unknown; then it is not there.
+    """
+    opened = None
+    try:
+        opened = listen(path)
+        if group is not None:
+            shutil.chown(path, group=group)
+        path.chmod(0o660 if group is not None else 0o600)
+    except (LookupError, OSError) as error:
+        if opened is not None:
+            unlisten(opened, path)
+        if isinstance(error, LookupError):
+            raise ServeError(f"{section}.group: this machine has no group of that name") from None
+        reason = os.strerror(error.errno) if error.errno else type(error).__name__
+        raise ServeError(f"the {section}' socket {path} cannot be listened on: {reason}") from None
+    return opened
+
+
+def unlisten(opened: socket.socket, path: Path) -> None:
+    """Close what `listen` opened, and remove it."""
+    opened.close()
+    with contextlib.suppress(OSError):
+        path.unlink()
 
 
 def connect(path: Path) -> socket.socket:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from blocker.gateways.channel import Channel, Message
     from blocker.gateways.engine import StopPageBytes
+    from blocker.gateways.load import Load
 
 log = structlog.get_logger(__name__)
 
@@ -73,6 +74,7 @@ class Companion:
         self._stopping = asyncio.Event()
         self._stored: dict[int, asyncio.Future[None]] = {}
         self._sent: tuple[int, str] | None = None  # the last report's number, and the node that may have counted it
+        self.load: Load | None = None  # of a companion with gateways
         self._at_change: list[Callable[[Mapping[str, Any]], object]] = []
 
     @property
@@ -155,6 +157,8 @@ class Companion:
         taken = self.engine.meters.take()
         if taken:
             self._channel.send({"counts": taken})
+        if self.load is not None:
+            self._channel.send({"load": self.load.take(), "lag": self.load.lag_seconds})
 
     def _lost(self) -> None:
         self._channel, self._node = None, None

@@ -19,7 +19,7 @@ from blocker.rules import Verdict
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from blocker._native import Decision, Matcher
+    from blocker._native import Batch, Decision, Matcher
     from blocker.hits.counters import HitCounter
 
 _ALLOW, _BLOCK = Verdict.ALLOW, Verdict.BLOCK
@@ -88,8 +88,8 @@ class Follower(MatcherSource, Protocol):
 class VerdictEngine:
     """Decides for every gateway.
 
-    Cost: about 0.5 µs a call beyond the decision itself, most of it for timer and histogram; 0.02 µs for each URL of
-    `check_many`.
+    Cost: about 0.5 µs a call beyond the decision itself, most of it for timer and histogram; nothing for each URL of a
+    batch.
 
     Args:
         follower: Whose matcher decides.
@@ -214,35 +214,53 @@ class VerdictEngine:
         self._note(decision, host, timer() - started, self.meters[gateway])
         return decision
 
-    def check_many(
+    def answer(
         self,
-        urls: Sequence[str | bytes],
+        batch: Batch,
         policy: str = "default",
         gateway: str = "control",
         *,
         matcher: Matcher | None = None,
-    ) -> list[Decision]:
-        """Decide many URLs, in their order; each counts as one decision that took the mean time of all.
+        start: int = 0,
+        stop: int | None = None,
+    ) -> bytes:
+        """Decide a batch or a part of it; each URL counts as one decision that took the mean time of all.
+
+        Cost: about 0.3 µs a URL, during which nothing else runs.
 
         Args:
-            urls: See `check`.
+            batch: What to decide.
             policy: See `check`.
             gateway: See `check`.
-            matcher: Decides instead of the newest one, so that a batch cut in pieces is decided by the same serials.
+            matcher: Decides instead of the newest one, so that a batch cut in parts is decided by the same serials.
+            start: The first URL.
+            stop: The URL before which it ends; None: the end.
+
+        Returns:
+            The decisions as JSON objects (`CheckAnswer` of the control plane), in order, with commas between them.
 
         Raises:
             NotReady: No matcher yet.
             UnknownPolicy: There is no such policy.
         """
         matcher = matcher or self.matcher()
+        meter = self.meters[gateway]
         started = self._timer()
         try:
-            decisions = matcher.decide_many(urls, policy)
+            answers, passed, blocks, invalid, hits = batch.answer(
+                matcher, policy, self._canaries, start, len(batch) if stop is None else stop
+            )
         except KeyError:
             raise unknown_policy(matcher) from None
-        elapsed = self._timer() - started
-        self._note_many(decisions, urls, elapsed, self.meters[gateway])
-        return decisions
+        mean = (self._timer() - started) // max(passed + blocks, 1)
+        self._hits.tick()
+        self._hits.credit(hits)
+        meter.allow += passed
+        meter.blocks += blocks
+        meter.invalid += invalid
+        meter.nanoseconds += mean * passed
+        meter.buckets[bisect_left(BOUNDS_NS, mean)] += passed
+        return answers
 
     def matcher(self) -> Matcher:
         """The matcher that decides now.
@@ -279,35 +297,6 @@ class VerdictEngine:
                 self._hits.count(decision)
         if decision.invalid:
             meter.invalid += 1
-
-    def _note_many(self, decisions: list[Decision], texts: Sequence[str | bytes], elapsed: int, meter: Meter) -> None:
-        if not decisions:
-            return
-        plain = self.plain
-        mean, counted = elapsed // len(decisions), len(decisions)
-        others = [decision for decision in decisions if decision is not plain]
-        if others and self._canaries:
-            beside = [text for decision, text in zip(decisions, texts, strict=True) if decision is not plain]
-            others = [other for other, text in zip(others, beside, strict=True) if not self._is_canary(other, text)]
-            counted -= len(beside) - len(others)
-        blocks = inspected = 0
-        for decision in others:
-            verdict = decision.verdict
-            if verdict is _BLOCK:
-                blocks += 1
-            elif verdict is _ALLOW:
-                self._learn(decision)
-            else:
-                inspected += 1
-            if decision.invalid:
-                meter.invalid += 1
-            self._hits.count(decision)
-        passed = counted - blocks
-        meter.blocks += blocks
-        meter.inspect += inspected
-        meter.allow += passed - inspected
-        meter.nanoseconds += mean * passed
-        meter.buckets[bisect_left(BOUNDS_NS, mean)] += passed
 
     def _is_canary(self, decision: Decision, text: str | bytes) -> bool:
         """Whether a block, or what a list in shadow mode would block, is a canary's. Cost: 0.3 µs for such a one."""

@@ -9,7 +9,8 @@ Companions are the workers of the stream gateways, and the helpers that a Squid 
 - `canaries`: the canonical forms that count as nothing
 - `ask`: a canary to be decided as a request would be
 
-and sends `hello`, `report` (hits, under a number of its own; answered by `stored`), `counts` (decisions) and `answer`.
+and sends `hello`, `report` (hits, under a number of its own; answered by `stored`), `counts` (decisions), `load` (its
+connections, see there) and `answer`.
 
 A report is counted once: the node remembers the last number of each companion. A companion whose report was under way
 when the node ended does not know whether it was counted and never offers it to the next node, so that nothing is
@@ -25,21 +26,21 @@ import contextlib
 import fcntl
 import os
 import secrets
-import shutil
+import socket
+import struct
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any, cast
 
 import structlog
 
-from blocker.errors import ServeError
 from blocker.gateways import channel
 from blocker.gateways.canaries import Answer, NoAnswer
+from blocker.gateways.load import Connections
 from blocker.hits.calendar import Cell
 from blocker.log import describe
 from blocker.rules import Verdict
 
 if TYPE_CHECKING:
-    import socket
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
@@ -93,6 +94,7 @@ class CompanionHost:
         self._opened: socket.socket | None = None
         self._companions: set[_Companion] = set()
         self._last: OrderedDict[str, int] = OrderedDict()
+        self._ended: dict[str, Connections] = {}  # connections that companions refused and cut
         self._table: int | None = None  # descriptor of the present one, once somebody needs it
         self._publishing: asyncio.Task[None] | None = None
         self._again = False
@@ -102,34 +104,36 @@ class CompanionHost:
         """How many companions of a gateway are there."""
         return sum(one.gateway == gateway for one in self._companions)
 
+    def loads(self) -> list[tuple[int, float, Mapping[str, Connections]]]:
+        """See `blocker.gateways.load.Companions`."""
+        return [(one.pid, one.lag, one.connections) for one in self._companions if one.connections]
+
+    def take_ended(self) -> Mapping[str, Connections]:
+        """See `blocker.gateways.load.Companions`."""
+        ended, self._ended = self._ended, {}
+        return ended
+
+    def ended_more(self, connections: Mapping[str, Connections]) -> None:
+        """Add what a companion refused and cut."""
+        for name, one in connections.items():
+            before = self._ended.get(name, Connections(0, 0, 0, 0))
+            self._ended[name] = Connections(0, 0, before.refused + one.refused, before.cut + one.cut)
+
     def start(self) -> None:
         """Bind and accept.
 
         Raises:
             ServeError: The socket cannot be had, or its group is unknown.
         """
-        try:
-            self._opened = channel.listen(self.path)
-            if self._settings.group is not None:
-                shutil.chown(self.path, group=self._settings.group)
-            self.path.chmod(0o660 if self._settings.group is not None else 0o600)
-        except LookupError:
-            self.stop()
-            raise ServeError("companions.group: this machine has no group of that name") from None
-        except OSError as error:
-            self.stop()
-            reason = os.strerror(error.errno) if error.errno else type(error).__name__
-            raise ServeError(f"the companions' socket {self.path} cannot be listened on: {reason}") from None
+        self._opened = channel.listen_for(self.path, self._settings.group, "companions")
         asyncio.get_running_loop().add_reader(self._opened.fileno(), self._accept)
 
     def stop(self) -> None:
         """Let all go and remove the socket; may be called twice."""
         if self._opened is not None:
             asyncio.get_running_loop().remove_reader(self._opened.fileno())
-            self._opened.close()
+            channel.unlisten(self._opened, self.path)
             self._opened = None
-            with contextlib.suppress(OSError):
-                self.path.unlink()
         for companion in list(self._companions):
             companion.channel.close()
         self._companions.clear()
@@ -268,6 +272,10 @@ class _Companion:
         self._host = host
         self.gateway = ""
         self.policy = ""
+        self.lag = 0.0
+        self.connections: dict[str, Connections] = {}
+        # Of who connected (unix(7)): process, user, group.
+        self.pid, _, _ = struct.unpack("3i", opened.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
         self._asked: dict[int, asyncio.Future[Answer]] = {}
         self.channel: Channel = channel.Channel(opened, self._message, self._gone)
 
@@ -293,6 +301,10 @@ class _Companion:
                 self.channel.send({"stored": sequence})
             case {"counts": dict(counts)}:
                 self._host.decided(counts)
+            case {"load": dict(connections), "lag": float(lag)}:
+                self.connections = {name: Connections(*one) for name, one in connections.items()}
+                self.lag = lag
+                self._host.ended_more(self.connections)
             case {"answer": int(number), "verdict": verdict, "list": name}:
                 waiting = self._asked.get(number)
                 if waiting is not None and not waiting.done():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING
 
 from blocker.gateways.canaries import NoAnswer
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     from blocker.gateways.listener import Listener
 
 
-class StreamProbe:
+class StreamProbe(ABC):
     """A `blocker.gateways.canaries.Probe`; a subclass speaks the protocol.
 
     Args:
@@ -38,10 +39,10 @@ class StreamProbe:
         finally:
             writer.close()
 
+    @abstractmethod
     async def converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, url: str) -> Answer:
         """Ask over an open connection.
 
         Raises:
             NoAnswer: What comes back is no verdict. An IncompleteReadError is taken for the same.
         """
-        raise NotImplementedError

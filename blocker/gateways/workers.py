@@ -1,19 +1,22 @@
 """Worker processes of the stream gateways: started, watched, started again, and ended, by the node.
 
 The node binds the sockets and keeps them open, so that connections which arrive while a worker is being started again
-wait in its queue instead of being refused. A worker ends by itself when its standard input does, which is when the node
-has gone, however that came about.
+wait in its queue instead of being refused. A worker ends by itself when its node has gone, however that came about: its
+standard input ends, and the kernel sends it SIGTERM (PR_SET_PDEATHSIG), which reaches one that is still starting too.
+Ports of a dead node are thus free for the next one at once.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import shutil
 import sys
 from typing import TYPE_CHECKING
 
 import structlog
 
+from blocker.errors import ServeError
 from blocker.gateways.listener import close_all
 
 if TYPE_CHECKING:
@@ -57,7 +60,12 @@ class Workers:
     @property
     def pids(self) -> list[int]:
         """Those that run."""
-        return [process.pid for process in self._processes.values()]
+        return list(self.numbered.values())
+
+    @property
+    def numbered(self) -> dict[int, int]:
+        """Number → process id of those that run, by number."""
+        return {number: process.pid for number, process in sorted(self._processes.items())}
 
     async def start(self) -> None:
         """Bind, and start all.
@@ -65,7 +73,15 @@ class Workers:
         Raises:
             ServeError: An address cannot be had.
         """
-        opened = {listener.name: listener.open(self._count) for listener in self._listeners}
+        opened: dict[str, list[list[socket.socket]]] = {}
+        try:
+            for listener in self._listeners:
+                opened[listener.name] = listener.open(self._count)
+        except ServeError:
+            close_all(sockets for of_one in opened.values() for sockets in of_one)
+            for listener in self._listeners:
+                listener.remove_unix()
+            raise
         self._sockets = [{name: sockets[number] for name, sockets in opened.items()} for number in range(self._count)]
         self._tasks = [asyncio.create_task(self._keep(number)) for number in range(self._count)]
 
@@ -115,8 +131,10 @@ class Workers:
             for name, sockets in named.items()
             for word in ("--listen", f"{name}={','.join(str(one.fileno()) for one in sockets)}")
         ]
+        setpriv = shutil.which("setpriv")
+        guard = [setpriv, "--pdeathsig", "TERM"] if setpriv else []
         return await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "blocker.cli.worker", str(self._path), *words, *self._options,
+            *guard, sys.executable, "-m", "blocker.cli.worker", str(self._path), *words, *self._options,
             stdin=asyncio.subprocess.PIPE,
             pass_fds=[one.fileno() for sockets in named.values() for one in sockets],
         )  # fmt: skip

@@ -24,7 +24,8 @@ import structlog
 
 from blocker._native import HitMatrix
 from blocker.errors import StoreError
-from blocker.hits.calendar import Cell, Window, parse_folded, still_to_come, window_of
+from blocker.hits.calendar import Cell, Window, still_to_come, window_of
+from blocker.hits.fleet import StoredHits, load_ledger
 from blocker.hits.release import DEFAULT_BIN, Ledger, Series
 from blocker.log import describe
 
@@ -40,8 +41,6 @@ _FLUSH_SHARE = 0.8
 _SOON_SECONDS = 0.1
 # Cells in one batch: one small script run in Redis, which serves nobody else meanwhile.
 _BATCH_CELLS = 512
-# Cells read at the start between two turns of the event loop: 3 ms.
-_LOAD_CELLS = 500
 # How long a graceful stop waits for the last flush, in seconds.
 _LAST_FLUSH_SECONDS = 5.0
 
@@ -51,7 +50,7 @@ log = structlog.get_logger(__name__)
 NativeHit = tuple[str, bool, int]
 
 
-class HitStore(Protocol):
+class HitStore(StoredHits, Protocol):
     """What the counter needs of the store."""
 
     async def flush_hits(self, node: str, boot: str, sequence: int, cells: Mapping[str, int]) -> object:
@@ -59,20 +58,6 @@ class HitStore(Protocol):
 
         Raises:
             StoreError: The outcome is unknown.
-        """
-
-    async def load_hits(self, node: str) -> Mapping[str, int]:
-        """All cells of the node.
-
-        Raises:
-            StoreError: Redis cannot be read now.
-        """
-
-    async def folded_hits(self, node: str) -> Mapping[str, int]:
-        """What is left of the node's cells that were too old to be kept; read after `load_hits`.
-
-        Raises:
-            StoreError: Redis cannot be read now.
         """
 
 
@@ -119,6 +104,7 @@ class HitCounter:
         self._stopping = asyncio.Event()
         self._wake = asyncio.Event()
         self._store_away = False
+        self._waiting_hours = 0
         self._matrix = HitMatrix()
         self._add = self._matrix.count
         self._window = self._open_window(clock())
@@ -165,6 +151,14 @@ class HitCounter:
         None and not zeros: a counter that starts at 0 and then jumps to what is stored would look like new hits.
         """
         return None if self._ledger is None else self._ledger.released
+
+    @property
+    def waiting_hours(self) -> int:
+        """Hours that are over and whose hits the store has not taken, as of the last flush.
+
+        Only these: what waits of the present hour would tell when the first hit was.
+        """
+        return self._waiting_hours
 
     async def flush(self) -> bool:
         """Bring everything counted so far to the store, and release what may be released.
@@ -232,14 +226,17 @@ class HitCounter:
             await asyncio.wait([earlier])
         try:
             await self._flush_now()
+            self._waiting_hours = 0
         except StoreError as error:
             if not self._store_away:
                 log.warning("hits wait in memory until the store is back", **describe(error))
             self._store_away = True
+            self._waiting_hours = self._hours_over()
             return False
         except Exception as error:  # noqa: BLE001 - counting goes on whatever the store's client does
             told = describe(error)
             log.error("a flush of hits failed in an unforeseen way; it is tried again", **told)  # noqa: TRY400 - no values
+            self._waiting_hours = self._hours_over()
             return False
         if self._store_away:
             log.info("hits are flushed to the store again")
@@ -249,7 +246,8 @@ class HitCounter:
     async def _flush_now(self) -> None:
         self.tick()
         if self._ledger is None:
-            self._ledger = await self._load()
+            # Nothing of this run is among it, as nothing is flushed before.
+            self._ledger = await load_ledger(self._store, self._node, self.bin)
         self._drain()
         while self._batch or self._pending:
             if not self._batch:
@@ -265,43 +263,12 @@ class HitCounter:
             self._batch[cell] = self._pending.pop(cell)
         self._sequence += 1
 
-    async def _load(self) -> Ledger:
-        """What earlier runs of this node stored; nothing of this run is among it, as nothing is flushed before."""
-        ledger = Ledger(self.bin)
-        unreadable = 0
-        cells: list[tuple[Cell, int]] = []
-        stored, left = await self._stored()
-        for number, (field, hits) in enumerate(stored.items(), start=1):
-            try:
-                cells.append((Cell.parse(field), hits))
-            except ValueError:
-                unreadable += 1
-            if number % _LOAD_CELLS == 0:
-                ledger.add(cells)
-                cells.clear()
-                await asyncio.sleep(0)
-        ledger.add(cells)
-        folded: list[tuple[Series, int, int]] = []
-        for field, figure in left.items():
-            try:
-                name, shadow, place = parse_folded(field)
-            except ValueError:
-                unreadable += 1
-            else:
-                folded.append((Series(name, shadow), place, figure))
-        ledger.add_folded(folded)
-        if unreadable:
-            log.warning("stored hit cells of an unknown form are left out", cells=unreadable)
-        return ledger
-
-    async def _stored(self) -> tuple[Mapping[str, int], Mapping[str, int]]:
-        """Cells and folded cells, between whose reading nothing was folded."""
-        left = await self._store.folded_hits(self._node)
-        while True:
-            stored = await self._store.load_hits(self._node)
-            before, left = left, await self._store.folded_hits(self._node)
-            if before == left:
-                return stored, left
+    def _hours_over(self) -> int:
+        slots = {cell.slot for cell in (*self._pending, *self._batch)} - {self._window.slot}
+        if not slots:
+            return 0
+        current, to_come = still_to_come(self._clock(), self._zone)
+        return sum(slot < current and slot not in to_come for slot in slots)
 
     def _release(self, ledger: Ledger) -> None:
         now = self._clock()

@@ -11,14 +11,21 @@
 | `blocker_shadow_hits_total`     | list, weekday, hour | the same of lists in shadow mode                             |
 | `blocker_list_entries`, `…_serial`, `…_age_seconds` | list | rules, serial, seconds since its source was last good   |
 | `blocker_store_up`              |                     | 1 if the store answered last time, else 0                    |
+| `blocker_store_failures_total`  |                     | looks at the store that failed                               |
 | `blocker_follower_lag_seconds`  |                     | how far the matcher is behind the store's heads              |
+| `blocker_hits_waiting_hours`    |                     | hours that are over and whose hits the store has not taken   |
 | `blocker_canary_ok`             | list, gateway       | 1 if the list's canaries were as they must be, else 0        |
 | `blocker_canary_age_seconds`    | list, gateway       | seconds since that was looked at                             |
 | `blocker_build_info`            | version             | 1                                                            |
 
 `gateway` is one of `meters.GATEWAYS`, `verdict` one of three, `list` the name of a configured list, `weekday` `mon` to
-`sun`, `hour` `00` to `23` on the wall clock of the configured zone. No label ever comes from a request. Nothing is
-registered that describes the interpreter or the process: memory and garbage figures move with single requests.
+`sun`, `hour` `00` to `23` on the wall clock of the configured zone. No label ever comes from a request.
+What other parts of a node say of themselves is added (`Exporter.add`): `list_watch`, `load`, `route_metrics`.
+
+None of prometheus_client's own figures of the interpreter and the process is there, since they move with single
+requests. For the same reason nothing tells how many hits wait for the store or when they were last flushed: with the
+store away that would be the moment of the first hit. Hours that are over are said to wait, as they would be released.
+Nor are there exemplars: the format has no place for them.
 
 All 168 cells of a list are there from the first scrape on, at 0, so that a rate misses no first hit; none is there
 until the stored totals are known. Released hits change only when an hour ends, so their text is kept: a scrape of 64
@@ -34,10 +41,11 @@ from operator import mul
 from typing import TYPE_CHECKING, Protocol
 
 from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from blocker.hits.calendar import HOURS_A_WEEK, WEEKDAYS
+from blocker.hits.families import Families, Family, FamilySource
 from blocker.hits.meters import BOUNDS_NS, MIDDLES_NS, Meters, Shown
 from blocker.hits.release import Series
 from blocker.matcher import TableList, table_lists
@@ -70,6 +78,10 @@ class ReleasedHits(Protocol):
     def released(self) -> Mapping[Series, tuple[int, ...]] | None:
         """Released sums, or None while they are not known."""
 
+    @property
+    def waiting_hours(self) -> int:
+        """Hours that are over and whose hits the store has not taken."""
+
 
 class Status(Protocol):
     """What the exporter needs of the follower's status."""
@@ -77,6 +89,10 @@ class Status(Protocol):
     @property
     def store_up(self) -> bool:
         """Whether the store answered last time."""
+
+    @property
+    def failures(self) -> int:
+        """Looks at the store that failed."""
 
     @property
     def lag_seconds(self) -> float:
@@ -155,10 +171,10 @@ class Exporter:
         self.registry = CollectorRegistry(auto_describe=False)
         lists = _Lists(follower)
         self._hits = _Hits(hits, lists, frozenset(shadow_lists))
-        self._node = CollectorRegistry(auto_describe=False)
-        node = _Node(meters, hits, follower, lists, canaries, clock)
-        self._node.register(node)
-        self.registry.register(node)
+        self._families = Families()
+        self._families.add(_Node(meters, hits, follower, lists, canaries, clock))
+        self._others = CollectorRegistry(auto_describe=False)
+        self.registry.register(self._families)
         self.registry.register(self._hits)
 
     def shadow_lists(self, names: Iterable[str]) -> None:
@@ -169,17 +185,22 @@ class Exporter:
         """What `blocker_hits_total` and its shadow say, by list; None while the stored counts are not known."""
         return self._hits.released()
 
-    def add(self, collector: Collector) -> None:
+    def add(self, part: FamilySource) -> None:
         """Render what another part of the node counts, too; its labels must be closed as well."""
-        self._node.register(collector)
+        self._families.add(part)
+
+    def register(self, collector: Collector) -> None:
+        """The same for a collector as prometheus_client has them; slower, so for few samples."""
+        self._others.register(collector)
         self.registry.register(collector)
 
     def render(self) -> bytes:
         """The metrics as text; equal to what `registry` collects, but faster.
 
-        Cost at 64 lists: about 1.5 ms; once after the end of an hour 0.1 ms more for each list that hit.
+        Cost at 64 lists and seven gateways: about 1.5 ms; once after the end of an hour 0.1 ms more for each list
+        that hit.
         """
-        return generate_latest(self._node) + self._hits.render()
+        return self._families.text() + generate_latest(self._others) + self._hits.render()
 
 
 class _Lists:
@@ -202,7 +223,7 @@ class _Lists:
         return self._entries
 
 
-class _Node(Collector):
+class _Node:
     """Everything but hits: small, and different at each scrape."""
 
     def __init__(
@@ -222,71 +243,73 @@ class _Node(Collector):
         self._clock = clock
         self._version = version("blocker")
 
-    def collect(self) -> Iterator[Metric]:
+    def families(self) -> Iterator[Family]:
+        """See `FamilySource`."""
         self._hits.tick()  # an hour that has ended releases its blocks, also when nobody was blocked since
         yield from self._decisions()
         yield from self._lists()
         yield from self._canary_looks()
         status = self._follower.status
-        yield GaugeMetricFamily(
-            "blocker_store_up", "Whether the store answered last time: 1 or 0.", value=float(status.store_up)
-        )
-        yield GaugeMetricFamily(
-            "blocker_follower_lag_seconds", "How far the matcher is behind the store.", value=status.lag_seconds
-        )
-        build = GaugeMetricFamily("blocker_build_info", "The running version; always 1.", labels=["version"])
-        build.add_metric([self._version], 1)
+        for name, kind, documentation, value in (
+            ("blocker_store_up", "gauge", "Whether the store answered last time: 1 or 0.", status.store_up),
+            ("blocker_store_failures", "counter", "Looks at the store that failed.", status.failures),
+            ("blocker_follower_lag_seconds", "gauge", "How far the matcher is behind the store.", status.lag_seconds),
+            (
+                "blocker_hits_waiting_hours", "gauge", "Hours that are over and whose hits the store has not taken.",
+                self._hits.waiting_hours,
+            ),
+        ):  # fmt: skip
+            family = Family(name, "counter" if kind == "counter" else "gauge", documentation)
+            family.add(value)
+            yield family
+        build = Family("blocker_build_info", "gauge", "The running version; always 1.", ["version"])
+        build.add(1, self._version)
         yield build
 
-    def _decisions(self) -> Iterator[Metric]:
-        decisions = CounterMetricFamily(
-            "blocker_decisions",
+    def _decisions(self) -> Iterator[Family]:
+        decisions = Family(
+            "blocker_decisions", "counter",
             "Decisions by verdict; a block is among allow until its hour is over, then blocks are rounded up.",
-            labels=["gateway", "verdict"],
-        )
-        seconds = HistogramMetricFamily(
-            "blocker_decision_seconds",
-            "Time of a decision, in seconds; a block has that of another.",
-            labels=["gateway"],
-        )
-        invalid = CounterMetricFamily("blocker_invalid_urls", "Decisions on a text that is no URL.", labels=["gateway"])
+            ["gateway", "verdict"],
+        )  # fmt: skip
+        seconds = Family(
+            "blocker_decision_seconds", "histogram", "Time of a decision, in seconds; a block has that of another.",
+            ["gateway"],
+        )  # fmt: skip
+        invalid = Family("blocker_invalid_urls", "counter", "Decisions on a text that is no URL.", ["gateway"])
         self._meters.collect()
         for gateway, meter in sorted(self._meters.items()):
             shown = meter.shown()
-            decisions.add_metric([gateway, "allow"], shown.allow)
-            decisions.add_metric([gateway, "inspect"], shown.inspect)
-            decisions.add_metric([gateway, "block"], shown.block)
-            seconds.add_metric([gateway], _buckets(shown), sum(map(mul, shown.buckets, MIDDLES_NS)) / 1e9)
-            invalid.add_metric([gateway], meter.invalid)
+            decisions.add(shown.allow, gateway, "allow")
+            decisions.add(shown.inspect, gateway, "inspect")
+            decisions.add(shown.block, gateway, "block")
+            seconds.add_times(_buckets(shown), sum(map(mul, shown.buckets, MIDDLES_NS)) / 1e9, gateway)
+            invalid.add(meter.invalid, gateway)
         yield from (decisions, seconds, invalid)
 
-    def _lists(self) -> Iterator[Metric]:
-        entries = GaugeMetricFamily("blocker_list_entries", "Rules in the enforced version.", labels=["list"])
-        serial = GaugeMetricFamily("blocker_list_serial", "Serial of the enforced version.", labels=["list"])
-        age = GaugeMetricFamily(
-            "blocker_list_age_seconds", "Seconds since the list's source was last found good.", labels=["list"]
+    def _lists(self) -> Iterator[Family]:
+        entries = Family("blocker_list_entries", "gauge", "Rules in the enforced version.", ["list"])
+        serial = Family("blocker_list_serial", "gauge", "Serial of the enforced version.", ["list"])
+        age = Family(
+            "blocker_list_age_seconds", "gauge", "Seconds since the list's source was last found good.", ["list"]
         )
         checked, now = self._follower.status.checked, self._clock()
         for entry in self._enforced():
-            serial.add_metric([entry.name], entry.serial)
-            entries.add_metric([entry.name], entry.metadata.entries)
+            serial.add(entry.serial, entry.name)
+            entries.add(entry.metadata.entries, entry.name)
             seconds = age_seconds(entry, checked, now)
             if seconds is not None:
-                age.add_metric([entry.name], seconds)
+                age.add(seconds, entry.name)
         yield from (entries, serial, age)
 
-    def _canary_looks(self) -> Iterator[Metric]:
-        good = GaugeMetricFamily(
-            "blocker_canary_ok", "Whether the list's canaries are as they must be: 1 or 0.", labels=["list", "gateway"]
-        )
-        age = GaugeMetricFamily(
-            "blocker_canary_age_seconds", "Seconds since that was looked at.", labels=["list", "gateway"]
-        )
+    def _canary_looks(self) -> Iterator[Family]:
+        labels = ["list", "gateway"]
+        good = Family("blocker_canary_ok", "gauge", "Whether the list's canaries are as they must be: 1 or 0.", labels)
+        age = Family("blocker_canary_age_seconds", "gauge", "Seconds since that was looked at.", labels)
         now = self._clock()
         for canary in sorted(self._canaries(), key=lambda canary: (canary.list, canary.gateway)):
-            labels = [canary.list, canary.gateway]
-            good.add_metric(labels, float(canary.reason is None))
-            age.add_metric(labels, max(0.0, now - canary.checked))
+            good.add(canary.reason is None, canary.list, canary.gateway)
+            age.add(max(0.0, now - canary.checked), canary.list, canary.gateway)
         yield from (good, age)
 
 

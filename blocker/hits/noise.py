@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING
 from blocker.errors import ReleaseRefused
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 
-def laplace(epsilon: float) -> Callable[[int], int]:
-    """What adds noise to a count; the result may be negative.
+def laplace(epsilon: float) -> Callable[[Sequence[int]], list[int]]:
+    """What adds noise to each of several cells, of which a request is in one; results may be negative.
 
     Args:
         epsilon: The budget for one request, above 0.
@@ -34,9 +34,9 @@ def laplace(epsilon: float) -> Callable[[int], int]:
     except ImportError:
         raise ReleaseRefused("noise needs OpenDP: pip install 'blocker[noise]'") from None
     dp.enable_features("contrib")
-    space = dp.atom_domain(T=int), dp.absolute_distance(T=int)
+    space = dp.vector_domain(dp.atom_domain(T=int)), dp.l1_distance(T=int)
     measured = dp.m.make_laplace(*space, scale=1 / epsilon)
     spent: float = measured.map(d_in=1)  # type: ignore[no-untyped-call]  # theirs has no types
     if spent > epsilon * (1 + 1e-9):
         raise ReleaseRefused("OpenDP cannot keep this budget; take a larger epsilon")
-    return lambda count: int(measured(count))
+    return lambda cells: list(measured(list(cells)))

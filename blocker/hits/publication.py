@@ -61,7 +61,7 @@ class Request:
         shadow: Hits of lists in shadow mode.
         preview: Do not write it down.
         epsilon: Budget of the noise; None for no noise.
-        noise: Adds noise to a cell.
+        noise: Adds noise to each of several cells.
     """
 
     first: Week | None
@@ -72,7 +72,7 @@ class Request:
     shadow: bool = False
     preview: bool = False
     epsilon: float | None = None
-    noise: Callable[[int], int] | None = None
+    noise: Callable[[Sequence[int]], list[int]] | None = None
 
 
 DEFAULT_THRESHOLD = 10

@@ -202,7 +202,7 @@ def publish(
     hits: Sequence[Sequence[int]],
     threshold: int,
     bin: int,  # noqa: A002 - the setting's own name
-    noise: Callable[[int], int] | None = None,
+    noise: Callable[[Sequence[int]], list[int]] | None = None,
     **about: Any,  # noqa: ANN401 - the other fields of a Report
 ) -> Report:
     """A report with counts from what was counted.
@@ -211,14 +211,14 @@ def publish(
         hits: See `counted`.
         threshold: See `Report`.
         bin: See `Report`.
-        noise: Adds noise to a cell; sums are then those of the noisy cells, so that they cost no budget.
+        noise: Adds noise to each of several cells; sums are then those of the noisy cells, so that they cost no budget.
         about: The other fields of the report.
 
     Raises:
         ReleaseRefused: There are too few hits.
     """
     if noise is not None:
-        hits = [[max(0, noise(count)) for count in row] for row in hits]
+        hits = [[max(0, count) for count in noise(row)] for row in hits]
     table = with_sums(hits)
     gaps = suppressed(table, threshold)
     figures = tuple(

@@ -96,6 +96,11 @@ class Expiry:
         self._seen: dict[str, tuple[str, Head, date | None]] = {}
         self._told: dict[str, str] = {}
 
+    @property
+    def next_days(self) -> dict[str, date]:
+        """List → the UTC day on which the next of its rules end, of lists in which any do; as of the last sweep."""
+        return {name: day for name, (_, _, day) in self._seen.items() if day is not None}
+
     async def sweep(self, now: float) -> list[Manifest]:
         """Publish each list of which a rule has expired without it; what was published.
 

@@ -28,6 +28,7 @@ from blocker.ingest.update import PullResult, Stopped, pull
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from datetime import date
     from pathlib import Path
 
     from blocker.sections import GuardSettings
@@ -123,6 +124,7 @@ class IngestWorker:
         self._stopping = asyncio.Event()
         self._runners: dict[str, _Runner] = {}
         self._errors: tuple[str, ...] = ()
+        self._expiry = Expiry(store, keyring)
 
     def configure(self, guards: GuardSettings, keep_serials: int) -> None:
         """Take over another configuration, from the next look at a source on."""
@@ -154,6 +156,11 @@ class IngestWorker:
     def source_errors(self) -> tuple[str, ...]:
         """What is wrong with source files now; each names its file."""
         return self._errors
+
+    @property
+    def next_expiries(self) -> dict[str, date]:
+        """List → the UTC day on which its next rules end; see `Expiry.next_days`."""
+        return self._expiry.next_days
 
     async def _reload(self) -> None:
         try:
@@ -198,9 +205,8 @@ class IngestWorker:
             await _wait(self._stopping, delay)
 
     async def _expire(self) -> None:
-        expiry = Expiry(self.store, self.keyring)
         while not self._stopping.is_set():
-            await expiry.sweep(self.clock())
+            await self._expiry.sweep(self.clock())
             await _wait(self._stopping, self.pacing.expire)
 
 

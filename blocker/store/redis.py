@@ -215,7 +215,8 @@ class Store(Changes):
     async def get_blob_parts(self, kind: BlobKind, name: str) -> list[bytes]:
         """The bytes of a blob as they came: for a process that answers others meanwhile.
 
-        A reply is parsed and copied in one go on the event loop, milliseconds for 4 MiB, so it comes in parts.
+        A reply is parsed and copied in one go on the event loop, milliseconds for the usual 4 MiB, so it comes in
+        parts.
 
         Raises:
             StoreError: It is not in the store.

@@ -7,13 +7,15 @@
     redis+cluster://host[:port],…                    rediss+cluster://…
 
 Options after `?`: `ssl_ca_certs`, `ssl_certfile`, `ssl_keyfile` (paths), `ssl_cert_reqs` (required, optional, none),
-`ssl_check_hostname` (true, false), `sentinel_username`, `sentinel_password`, and `db`, `username`, `password`.
+`ssl_check_hostname` (true, false), `sentinel_username`, `sentinel_password`, and `db`, `username`, `password` or
+`password_file`: the path of a file that holds the password, such as a mounted secret; read at each connect.
 """
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import parse_qsl, unquote
 
@@ -34,7 +36,7 @@ _DEFAULT_PORT = {"single": 6379, "sentinel": 26379, "cluster": 6379}
 _HOST = re.compile(r"(\[[0-9a-fA-F:.%]+\]|[^\s\[\]:@/?#]+)(?::([0-9]{1,5}))?")
 _LAST_PORT = 65535
 _TLS_OPTIONS = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile", "ssl_cert_reqs", "ssl_check_hostname")
-_OPTIONS = ("db", "username", "password", "sentinel_username", "sentinel_password", *_TLS_OPTIONS)
+_OPTIONS = ("db", "username", "password", "password_file", "sentinel_username", "sentinel_password", *_TLS_OPTIONS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,7 +97,7 @@ def parse_url(url: str) -> RedisTarget:
         service=service,
         db=number,
         username=unquote(username) or options.get("username"),
-        password=unquote(password) or options.get("password"),
+        password=unquote(password) or options.get("password") or _password_in(options.get("password_file")),
         sentinel_username=options.get("sentinel_username"),
         sentinel_password=options.get("sentinel_password"),
         tls_options=_tls_options(options, tls=tls),
@@ -124,6 +126,18 @@ def _database(text: str | None) -> int:
     if text is not None and not re.fullmatch(r"[0-9]{1,5}", text):
         raise bad_url("the database must be a number")
     return int(text or 0)
+
+
+def _password_in(path: str | None) -> str | None:
+    if path is None:
+        return None
+    try:
+        password = Path(path).read_text("utf-8").rstrip("\r\n")
+    except (OSError, ValueError) as error:
+        raise bad_url(f"the password_file cannot be read: {type(error).__name__}") from None
+    if not password:
+        raise bad_url("the password_file is empty")
+    return password
 
 
 def _options(query: str) -> dict[str, str]:

@@ -82,7 +82,10 @@ def test_a_port_in_use(blocker: CommandLine) -> None:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        line = blocker.refused("serve", http__port=str(port))
+        ran = blocker("serve", http__port=str(port))
+    assert ran.code == 1
+    waiting, line = ran.err.splitlines()
+    assert "waiting for an address that is in use" in waiting
     assert line == f"blocker: address 127.0.0.1:{port} is in use; set BLOCKER_HTTP__PORT or stop the other program"
 
 

@@ -22,12 +22,15 @@ from blocker.hits.exporter import Exporter
 from blocker.sections import HttpSettings
 from blocker.settings import Settings
 from blocker.stop_section import ListPageSettings, StopPageSettings
+from tests.control.console_scene import console_scene
 from tests.hits.support import Clock, Followed, MemoryStore
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
+    from pathlib import Path
 
     from blocker.control.shell import Shell
+    from tests.control.console_scene import Scene
 
 START = 1_795_989_600.0
 MAX_BODY = 2**16
@@ -92,3 +95,18 @@ async def node(settings: Settings, logged: io.StringIO) -> AsyncIterator[Control
     async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{server.port}", timeout=60) as client:
         yield ControlNode(clock, follower, hits, engine, exporter, app, server, client)
     await server.stop()
+
+
+@pytest.fixture
+async def scene(tmp_path: Path, logged: io.StringIO) -> AsyncIterator[Scene]:
+    """A console without anything to see."""
+    assert logged is not None
+    async with console_scene(tmp_path) as made:
+        yield made
+
+
+@pytest.fixture
+async def full(scene: Scene) -> Scene:
+    """A console with everything there is to see."""
+    await scene.fill()
+    return scene

@@ -19,10 +19,12 @@ def problem(answer: httpx.Response, status: int) -> dict[str, object]:
     return document
 
 
-async def raw(port: int, request: bytes) -> bytes:
-    """Everything that the server sends until it closes; the request must have it close."""
+async def raw(port: int, request: bytes, *, ends: bool = False) -> bytes:
+    """All that the server sends until it closes; the request must have it close, or the client ends by itself."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(request)
+    if ends:
+        writer.write_eof()
     answer = b""
     try:
         async with asyncio.timeout(60):

@@ -9,13 +9,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import blocker
-from blocker.control.answers import canonical_or_none, written, written_many
+from blocker._native import Batch
 from blocker.control.routes.check import Check
 from blocker.control.schema import BatchAnswer, CheckAnswer
 from tests.control.support import problem, raw
 from tests.hits.support import BAD, GOOD, SHADOWED, WORSE, small_matcher
 
 if TYPE_CHECKING:
+    import io
+
+    import httpx
+
     from tests.control.conftest import ControlNode
 
 BLOCKED = {
@@ -100,14 +104,14 @@ async def test_a_batch_is_answered_in_its_order(node: ControlNode) -> None:
 
 async def test_a_batch_is_decided_by_one_matcher(node: ControlNode) -> None:
     """The matcher is swapped between two slices of one batch."""
-    check_many, new = node.engine.check_many, small_matcher().build({"new": [GOOD]})
+    answer, new = node.engine.answer, small_matcher().build({"new": [GOOD]})
 
-    def swapping(*args: object, **kwargs: object) -> list[blocker.Decision]:
-        decisions = check_many(*args, **kwargs)  # type: ignore[arg-type]
+    def swapping(*args: object, **kwargs: object) -> bytes:
+        answers = answer(*args, **kwargs)  # type: ignore[arg-type]
         node.follower.matcher = new
-        return decisions
+        return answers
 
-    node.engine.check_many = swapping  # type: ignore[method-assign]
+    node.engine.answer = swapping  # type: ignore[method-assign]
     results = (await node.client.post("/v1/check", json={"urls": [GOOD] * 999})).json()["results"]
     assert {result["verdict"] for result in results} == {"allow"}
     assert node.follower.matcher is new
@@ -126,6 +130,7 @@ async def test_an_empty_batch_is_answered(node: ControlNode) -> None:
         (b'{"urls": ["a.example", 5, {"zzmarkzz": 1}]}', ["urls.1", "urls.2"]),
         (b'{"urls": [], "zzmarkzz": 1}', ["body"]), (b'{"urls": [], "policy": 3}', ["policy"]),
         (b'{"urls": ["\\ud800"]}', ["body"]), (b'{"urls": ["\xff"]}', ["body"]),
+        (b'{"urls": [], "urls": ["zzmarkzz"]}', ["body"]), (b'{"urls": [], "policy": ""}', ["policy"]),
         (b'{"urls": [], "policy": "zzmarkzz"}', ["policy"]), (b'{"urls": [' + b"1," * 999 + b"1]}", None),
         (b'{"urls": [' + b'"a.example",' * 1000 + b'"a.example"]}', ["urls"]),
     ],
@@ -171,26 +176,76 @@ async def test_the_framework_answers_like_the_direct_route(node: ControlNode) ->
         node.app._direct["/v1/check"] = Check(node.engine, 1000).direct
         past = await node.client.get(f"/v1/check{query}")
         node.app._direct.clear()
-        for answer in (through, past):
-            answer.headers.pop("date")
-        assert (through.content, dict(through.headers)) == (past.content, dict(past.headers))
+        _assert_alike(through, past)
+
+
+async def test_the_framework_answers_a_batch_like_the_direct_route(node: ControlNode) -> None:
+    bodies = [{"urls": [BAD, GOOD, "/no url"], "policy": "strict"}, {"urls": 1}, {"urls": [], "policy": "none"}]
+    past = [await node.client.post("/v1/check", json=body) for body in bodies]
+    past.append(await node.client.post("/v1/check", content=b"x", headers={"content-type": "text/plain"}))
+    node.app._posted.clear()
+    through = [await node.client.post("/v1/check", json=body) for body in bodies]
+    through.append(await node.client.post("/v1/check", content=b"x", headers={"content-type": "text/plain"}))
+    assert [answer.status_code for answer in past] == [200, 422, 422, 415]
+    for one, other in zip(through, past, strict=True):
+        _assert_alike(one, other)
+
+
+async def test_a_client_that_goes_in_the_middle_of_a_batch_is_no_fault(node: ControlNode, logged: io.StringIO) -> None:
+    head = b"POST /v1/check HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 100\r\n\r\n"
+    assert await raw(node.server.port, head + b'{"urls": ["zzmarkzz', ends=True) == b""
+    assert (await node.client.post("/v1/check", json={"urls": [GOOD]})).status_code == 200
+    assert logged.getvalue() == ""
+
+
+def _assert_alike(one: httpx.Response, other: httpx.Response) -> None:
+    for answer in (one, other):
+        answer.headers.pop("date")
+    assert (one.status_code, one.content, dict(one.headers)) == (other.status_code, other.content, dict(other.headers))
 
 
 texts = st.one_of(st.text(), st.sampled_from([BAD, GOOD, WORSE, SHADOWED, "", "/x", 'http://h.example/?"\\\u2028']))
 MATCHER = small_matcher()
 
 
-@given(urls=st.lists(texts, max_size=5), policy=st.sampled_from(MATCHER.policies))
-def test_answers_written_by_hand_fit_their_model(urls: list[str], policy: str) -> None:
+@given(urls=st.lists(texts, max_size=5), policy=st.sampled_from(MATCHER.policies), spaced=st.booleans())
+def test_a_batch_tells_of_each_what_its_decision_says(urls: list[str], policy: str, spaced: bool) -> None:
     decisions = MATCHER.decide_many(urls, policy)
-    one_by_one = [json.loads(written(d, canonical_or_none(url))) for d, url in zip(decisions, urls, strict=True)]
-    (plain,) = MATCHER.decide_many([GOOD])
-    for known in (plain, None):
-        assert json.loads(b"[%b]" % written_many(decisions, urls, known)) == one_by_one
-    for decision, answer in zip(decisions, one_by_one, strict=True):
+    whole = Batch(urls)
+    assert len(whole) == len(urls)
+    texts, passed, blocks, invalid, _ = whole.answer(MATCHER, policy, frozenset(), 0, len(urls))
+    answers = json.loads(b"[%b]" % texts)
+    verdicts = [decision.verdict for decision in decisions]
+    assert (blocks, passed) == (verdicts.count(blocker.Verdict.BLOCK), verdicts.count(blocker.Verdict.ALLOW))
+    assert invalid == sum(decision.invalid for decision in decisions)
+    for decision, answer, url in zip(decisions, answers, urls, strict=True):
         model = CheckAnswer.model_validate(answer)
         assert (model.verdict, model.list, model.kind, model.serial) == (
             decision.verdict, decision.list, decision.kind, decision.serial,
         )  # fmt: skip
         assert (model.shadow, model.invalid, model.reference) == (decision.shadow, decision.invalid, None)
-        assert (model.canonical is None) == decision.invalid
+        assert model.canonical == (None if decision.invalid else blocker.canonicalize(url))
+        assert json.loads(decision.json(model.canonical)) == answer
+    if all(url.isprintable() for url in urls):  # the others would not all be JSON in UTF-8
+        document = json.dumps({"policy": policy, "urls": urls}, indent=2 if spaced else None, ensure_ascii=spaced)
+        read = Batch.read(document.encode())
+        assert read.policy == policy
+        assert read.answer(MATCHER, policy, frozenset(), 0, len(urls))[0] == texts
+
+
+def test_parts_of_a_batch_are_the_whole() -> None:
+    urls = [BAD, GOOD, "/no url", SHADOWED, "http://bad.example/pardoned"]
+    whole = Batch(urls)
+    answers = [whole.answer(MATCHER, "default", frozenset(), at, at + 2) for at in (0, 2, 4, 6)]
+    together = whole.answer(MATCHER, "default", frozenset(), 0, 5)
+    assert b",".join(answer[0] for answer in answers[:3]) == together[0]
+    assert answers[3][0] == b""
+    counted = [sum(numbers) for numbers in zip(*(answer[1:4] for answer in answers), strict=True)]
+    assert counted == list(together[1:4])
+
+
+def test_a_reference_is_told_as_it_is() -> None:
+    reference = 'EX-1"\\é'
+    matcher = blocker.Matcher.build({"first": [blocker.Rule.parse("h.example/a", reference=reference)]})
+    (answer,) = json.loads(b"[%b]" % Batch(["h.example/a"]).answer(matcher, "default", frozenset(), 0, 1)[0])
+    assert (answer["reference"], answer["kind"], answer["canonical"]) == (reference, "exact", "http://h.example/a")

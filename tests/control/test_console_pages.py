@@ -7,8 +7,6 @@ import json
 import re
 from typing import TYPE_CHECKING
 
-import pytest
-
 from blocker.ingest.drafts import put_draft
 from blocker.ingest.formats import FormatOptions, find_format
 from blocker.ingest.plan import PublishOptions
@@ -16,35 +14,21 @@ from blocker.store.audit import Actor
 from blocker.store.beat import Beat
 from blocker.store.token import Role
 from tests.control.console_client import Browser
-from tests.control.console_scene import ANNA, KEYRING, LISTED, Scene, console_scene
+from tests.control.console_scene import ANNA, KEYRING, LISTED, Scene
 from tests.control.test_pages import Page
 from tests.ingest.checks import assert_whole
 
 if TYPE_CHECKING:
     import io
-    from collections.abc import AsyncIterator
-    from pathlib import Path
 
     import httpx
+    import pytest
 
 PATHS = ("/", "/console/proposals", "/console/changes", "/console/hits", "/console/explain", "/console/login")
 PROPOSALS = "/console/proposals"
 MANY = [f"http://site{number}.example/x" for number in range(2000)]
 FEW = ["http://one.example/a"]
 MARK = "zqmarkqz"
-
-
-@pytest.fixture
-async def scene(tmp_path: Path, logged: io.StringIO) -> AsyncIterator[Scene]:
-    assert logged is not None
-    async with console_scene(tmp_path) as made:
-        yield made
-
-
-@pytest.fixture
-async def full(scene: Scene) -> Scene:
-    await scene.fill()
-    return scene
 
 
 # --- headers ----------------------------------------------------------------------------------------------------------
@@ -210,30 +194,6 @@ async def test_the_overview_says_what_is_wrong_with_what(full: Scene) -> None:
     anchors = {value for _, name, value in page.attributes if name == "id"}
     assert {link[1:] for link in links if link.startswith("#")} <= anchors
     assert "/console/proposals#proposal-interpol" in links
-
-
-async def test_hits_are_those_that_metrics_show(full: Scene) -> None:
-    """What was counted in this hour is not there, neither here nor there."""
-    cell = f"iwf|2026-W48|{7}|23"
-    await full.store.flush_hits(full.settings.node, "other", 1, {cell: 5000})
-    async with Browser(full) as browser:
-        await browser.sign_in(await full.token("vera", Role.VIEWER))
-        page = (await browser.get("/console/hits")).text
-        metrics = (await browser.client.get("/metrics")).text
-    shown = {
-        (name.strip(), number)
-        for name, table in re.findall(r"<caption><strong>([^<]+)</strong>(.*?)</table>", page, re.DOTALL)
-        if "shadow: would" not in table
-        for number in re.findall(r'<td class="h\d">([^<]+)</td>', table)
-    }
-    counted = {
-        (name, f"{int(float(count)):,}".replace(",", "\u202f"))
-        for name, count in re.findall(r'blocker_hits_total\{list="([^"]+)".*?\} (\S+)', metrics)
-    }
-    loud = {name for name, count in counted if count != "0"}
-    assert loud == {"iwf", "police", "interpol"}
-    assert shown == {(name, count) for name, count in counted if name in loud}
-    assert "No hits yet: trial" not in page, "it would have blocked"
 
 
 # --- what is kept -----------------------------------------------------------------------------------------------------

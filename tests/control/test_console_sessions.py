@@ -17,19 +17,11 @@ from tests.hits.support import Clock
 
 if TYPE_CHECKING:
     import io
-    from collections.abc import AsyncIterator
     from pathlib import Path
 
     import httpx
 
 LOGIN, LOGOUT = "/console/login", "/console/logout"
-
-
-@pytest.fixture
-async def scene(tmp_path: Path, logged: io.StringIO) -> AsyncIterator[Scene]:
-    assert logged is not None
-    async with console_scene(tmp_path) as made:
-        yield made
 
 
 def signed_out(answer: httpx.Response) -> bool:

@@ -95,7 +95,7 @@ async def test_a_fault_of_ours_is_500_and_logged_by_type_and_place_only(node: Co
         local = MARK
         raise ValueError(local)
 
-    node.engine.check = node.engine.check_host = node.engine.check_many = broken  # type: ignore[method-assign]
+    node.engine.check = node.engine.check_host = node.engine.answer = broken  # type: ignore[method-assign]
     node.exporter.render = broken  # type: ignore[method-assign]
     urls = [f"/v1/check?url={MARK}", f"/v1/hosts/{MARK}", "/metrics"]
     for url in urls:
@@ -136,7 +136,7 @@ async def test_the_shell_declines_what_is_no_request() -> None:
     async def unused(_scope: Scope, _receive: Receive, _send: Send) -> None:
         raise AssertionError
 
-    shell = Shell(unused, direct={}, max_body_bytes=1, max_push_bytes=1)
+    shell = Shell(unused, direct={}, posted={}, max_body_bytes=1, max_push_bytes=1)
     sent: list[Message] = []
 
     async def send(message: Message) -> None:

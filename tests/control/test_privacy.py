@@ -164,7 +164,7 @@ async def test_nothing_of_a_request_is_left_behind_when_everything_fails(
             error.add_note(MARK)
             raise RuntimeError(f"{url} {MARK}") from error
 
-    for method in ("check", "check_host", "check_many", "matcher"):
+    for method in ("check", "check_host", "answer", "matcher"):
         monkeypatch.setattr(scene.engine, method, broken)
     monkeypatch.setattr(scene.exporter, "render", broken)
     monkeypatch.setattr(type(scene.follower), "status", property(broken), raising=False)

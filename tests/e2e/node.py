@@ -23,7 +23,15 @@ BLOCKED = "http://listed.example/gallery/1.jpg"
 class Node:
     """A node with its list, asked through the check gateway."""
 
-    def __init__(self, directory: Path, redis: RedisServer, configuration: str = "", **settings: str) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        redis: RedisServer,
+        configuration: str = "",
+        *,
+        roles: Sequence[str] = ("control",),
+        **settings: str,
+    ) -> None:
         (directory / "lists").mkdir()
         self.port = free_port()
         self.directory = directory
@@ -31,7 +39,7 @@ class Node:
         (directory / "blocker.toml").write_text(configuration, "utf-8")
         self.redis = redis
         self.process = NodeProcess(
-            directory, redis_url=redis.url, deployment=self.deployment, log_level="debug",
+            directory, redis_url=redis.url, deployment=self.deployment, log_level="debug", roles=roles,
             **{"gateways__check__port": str(self.port), **settings},
         )  # fmt: skip
         self.process.start(ready=False)

@@ -6,6 +6,7 @@ import http.client
 import os
 import signal
 import socket
+import subprocess
 import threading
 import time
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.e2e.node import BLOCKED, Node
-from tests.e2e.processes import until
+from tests.e2e.processes import program, until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -82,6 +83,47 @@ def test_workers_end_with_their_node_however_it_ends(node: Node) -> None:
     until(lambda: not any(Path(f"/proc/{pid}/cmdline").exists() and _runs(pid) for pid in workers))
     node.process.start()
     until(lambda: [node.ask() for _ in range(20)] == ["block"] * 20)
+    assert node.process.stop() == 0
+
+
+def test_a_node_is_there_again_at_once_after_a_kill(node: Node) -> None:
+    """Workers of the dead node hold its ports, in whatever state the kill finds them: serving, and still starting."""
+    node.push("http://listed.example/gallery/")
+    until(lambda: node.ask() == "block")
+    for _ in range(3):
+        node.process.kill()
+        node.process.start(ready=False)  # fails if the process ends
+        until(lambda: node.ask() == "block")
+        os.kill(node.workers()[0], signal.SIGKILL)  # its successor has hardly begun when the node is killed
+    assert node.process.stop() == 0
+
+
+def test_an_address_that_stays_in_use_is_told_and_one_that_is_let_go_is_taken(node: Node) -> None:
+    until(lambda: len(node.workers()) == 2)
+    assert node.process.stop() == 0
+    with socket.socket() as taken:
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        taken.bind(("127.0.0.1", node.port))
+        taken.listen()
+        waited = "waiting for an address that is in use"
+        with node.process.logs.open("ab") as log:
+            refused = subprocess.run(
+                [*program(), "serve", "--role", "control"], check=False, timeout=60, stdout=log, stderr=log,
+                cwd=node.directory, env=node.process.environment,
+            )  # fmt: skip
+        assert refused.returncode == 1
+        assert f"127.0.0.1:{node.port} is in use; set BLOCKER_GATEWAYS__CHECK__PORT" in node.process.log()
+        assert node.process.log().count(waited) == 1
+
+        def let_go() -> None:
+            until(lambda: node.process.log().count(waited) == 2)
+            taken.close()
+
+        letting_go = threading.Thread(target=let_go)  # not the start: the node would end with its thread
+        letting_go.start()
+        node.process.start(ready=False)
+        letting_go.join()
+    until(lambda: len(node.workers()) == 2)
     assert node.process.stop() == 0
 
 

@@ -65,6 +65,10 @@ class Primary:
             self.served.history.add(older, newer, older.zone.diff(newer.zone))
         self.served.version = newer
 
+    def sent(self) -> int:
+        """Transfers to the end."""
+        return self.served.tally.sent.total()
+
     async def ask(
         self, message: dns.message.Message | bytes, *, tcp: bool = True, peer: str = "127.0.0.1"
     ) -> list[bytes]:

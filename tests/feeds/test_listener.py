@@ -54,7 +54,7 @@ async def test_another_library_takes_the_zone() -> None:
         await dns.asyncquery.inbound_xfr(HOST, zone, asked, port=port, timeout=20)
         assert len(zone.nodes) == 3001
         assert await rcode(port, tcp=False) == 0
-    assert its.server.transfers == 1
+    assert its.sent() == 1
 
 
 async def test_questions_in_a_row_and_in_pieces_on_one_connection() -> None:
@@ -82,7 +82,7 @@ async def test_a_cut_transfer_leaves_nothing_behind() -> None:
         zone = dns.zone.Zone(ORIGIN)
         await dns.asyncquery.inbound_xfr(HOST, zone, query("AXFR"), port=port, timeout=60)
         assert len(zone.nodes) == 20_001
-    assert its.server.transfers == 1
+    assert its.sent() == 1
 
 
 async def test_who_does_not_read_is_cut_off_and_disturbs_nobody() -> None:
@@ -93,7 +93,7 @@ async def test_who_does_not_read_is_cut_off_and_disturbs_nobody() -> None:
         await reader.readexactly(100)
         assert await rcode(port, tcp=True) == 0
         await until(lambda: not its.listener.connections)
-        assert its.server.transfers == 0
+        assert its.sent() == 0
         with pytest.raises((asyncio.IncompleteReadError, ConnectionError)):
             await reader.readexactly(50_000_000)
         writer.transport.abort()

@@ -46,6 +46,7 @@ class Status:
     """A follower's status."""
 
     store_up: bool = True
+    failures: int = 0
     lag_seconds: float = 0.0
     epoch: str | None = "5f0c"
     last_sync: float | None = 1_790_000_000.0

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import gc
+import re
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
@@ -9,6 +10,7 @@ from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 import blocker
+from blocker._native import Batch
 from blocker.gateways.engine import VerdictEngine
 from blocker.hits.calendar import WEEKDAYS
 from blocker.hits.counters import HitCounter
@@ -40,7 +42,9 @@ CONTRACT: Mapping[str, tuple[str, Mapping[str, set[str]]]] = {
     "blocker_canary_ok": ("gauge", {"list": LISTS, "gateway": set(GATEWAYS)}),
     "blocker_canary_age_seconds": ("gauge", {"list": LISTS, "gateway": set(GATEWAYS)}),
     "blocker_store_up": ("gauge", {}),
+    "blocker_store_failures": ("counter", {}),
     "blocker_follower_lag_seconds": ("gauge", {}),
+    "blocker_hits_waiting_hours": ("gauge", {}),
     "blocker_build_info": ("gauge", {"version": {"0.1.0"}}),
 }
 
@@ -120,7 +124,7 @@ async def test_blocks_appear_when_their_hour_is_over_rounded_up(node: Node) -> N
         node.engine.check(BAD, "default", "dns")
     node.exporter.render()
     node.engine.check(BAD, "default", "dns")
-    node.engine.check_many([BAD, BAD], "default", "dns")
+    node.engine.answer(Batch([BAD, BAD]), "default", "dns")
     assert node.value("blocker_decisions_total", **blocks) == 0
     assert node.value("blocker_decisions_total", gateway="dns", verdict="allow") == 12, "not missing meanwhile"
     assert node.value("blocker_decision_seconds_count", gateway="dns") == 12
@@ -181,11 +185,35 @@ async def test_ages_are_those_of_the_last_good_look_at_the_source(node: Node) ->
 
 
 async def test_the_state_of_the_store_is_shown(node: Node) -> None:
-    node.follower.status = Status(store_up=False, lag_seconds=12.5)
+    node.follower.status = Status(store_up=False, failures=3, lag_seconds=12.5)
     assert node.value("blocker_store_up") == 0
+    assert node.value("blocker_store_failures_total") == 3
     assert node.value("blocker_follower_lag_seconds") == 12.5
     node.follower.status = Status()
     assert node.value("blocker_store_up") == 1
+
+
+async def test_hits_that_wait_are_told_of_only_when_their_hour_is_over() -> None:
+    node, store = Node(), MemoryStore()
+    node.hits._store = store
+    await node.hits.flush()
+    store.fails = "before"
+    before = node.exporter.render()
+    node.engine.check(BAD)
+    assert not await node.hits.flush()
+    shown = node.exporter.render()
+    assert b"blocker_hits_waiting_hours 0.0\n" in before
+    assert b"blocker_hits_waiting_hours 0.0\n" in shown, "else it would be the moment of the hit"
+    for hours in (1, 1, 2):
+        node.clock.now += HOUR
+        if hours == 2:
+            node.engine.check(BAD)
+            node.clock.now += HOUR
+        assert not await node.hits.flush()
+        assert node.value("blocker_hits_waiting_hours") == hours
+    store.fails = ""
+    assert await node.hits.flush()
+    assert node.value("blocker_hits_waiting_hours") == 0
 
 
 async def test_times_are_counted_in_their_bucket() -> None:
@@ -227,6 +255,12 @@ def test_an_exporter_keeps_no_old_matcher_alive() -> None:
     node.exporter.render()
     node.follower.matcher = small_matcher()
     assert not [holder for holder in gc.get_referrers(old) if isinstance(holder, dict) and "_kept" in holder]
+
+
+def test_there_are_no_exemplars_and_nothing_of_the_process(node: Node) -> None:
+    text = node.exporter.render().decode()
+    assert all(line.startswith(("#", "blocker_")) for line in text.splitlines())
+    assert not re.search(r"# \{|# EOF|_created", text), "exemplars and OpenMetrics' own lines"
 
 
 def test_sixty_four_lists_are_scraped_from_ready_text(node: Node) -> None:

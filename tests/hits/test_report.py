@@ -193,7 +193,7 @@ def test_noise_is_added_to_cells_and_sums_are_those_of_the_noisy_cells() -> None
         cells,
         10,
         1,
-        lambda count: count + 3,
+        lambda counts: [count + 3 for count in counts],
         lists=("a",),
         first="2026-W45",
         last="2026-W48",

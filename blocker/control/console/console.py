@@ -26,6 +26,7 @@ from blocker.control.console.state import (
 from blocker.control.problems import Problem, problem_of
 from blocker.control.routes.publishing import written_reason
 from blocker.errors import BlockerError
+from blocker.hits.fleet import added
 from blocker.sections import NAME_PATTERN
 from blocker.store.token import Role
 
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from blocker.gateways.canaries import CanaryState
     from blocker.gateways.engine import Follower
     from blocker.hits.exporter import Exporter
+    from blocker.hits.fleet import Fleet, Others
     from blocker.settings import Settings
     from blocker.store.audit import AuditRecord
     from blocker.store.draft import Draft
@@ -96,7 +98,8 @@ class Console:
         pages: Renders.
         office: The store and the desk.
         follower: What this node enforces.
-        exporter: Released hits.
+        exporter: This node's released hits.
+        fleet: Those of the others.
         explainer: Explains addresses.
         settings: Names of node and zone, and the bin of hits.
         stale_after: List → the age in seconds from which on it is stale.
@@ -109,6 +112,7 @@ class Console:
     office: Office
     follower: Follower
     exporter: Exporter
+    fleet: Fleet
     explainer: Explainer
     settings: Settings
     stale_after: Callable[[], Mapping[str, float]]
@@ -130,9 +134,20 @@ class Console:
         """Released hits by hour and weekday."""
         visit = await self.gate.visit(request, Role.VIEWER)
         released = self.exporter.released()
+        others: Others | None = None
+        if released is not None and visit.store_up:
+            try:
+                async with asyncio.timeout(PATIENCE_SECONDS):
+                    others = await self.fleet.others(await self.office.open_store())
+            except BlockerError:
+                visit = visit._replace(store_up=False)
+            except TimeoutError:
+                pass  # it is being read; the page says so
+        if released is not None and others is not None:
+            released = added([released, others.released])
         return self._page(
             "hits", visit, "/console/hits", heats=None if released is None else heats(released), days=DAY_NAMES,
-            quiet=quiet_lists(released or {}),
+            quiet=quiet_lists(released or {}), others=None if others is None else others.nodes,
             zone=self.settings.timezone, bin=self.settings.hits.bin,
         )  # fmt: skip
 

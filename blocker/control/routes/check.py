@@ -1,7 +1,7 @@
 """`/v1/check`: one URL or a batch, decided.
 
-`GET` is a direct route of the shell and passes through no framework; the router's function of the same path answers in
-the same way and carries the documentation.
+Both are direct routes of the shell and pass through no framework; the router's functions of the same path answer in the
+same way and carry the documentation.
 """
 
 import asyncio
@@ -11,14 +11,14 @@ from fastapi import APIRouter, Request, Response
 from pydantic import ValidationError
 from starlette.types import Scope
 
-from blocker.control.answers import canonical_or_none, written, written_many
+from blocker._native import Batch
 from blocker.control.parameters import parameters, policy_of
 from blocker.control.problems import Problem, invalid_request
 from blocker.control.reply import SECURITY_HEADERS, Reply
 from blocker.control.schema import BatchAnswer, BatchRequest, CheckAnswer, example
 from blocker.gateways.engine import VerdictEngine
 
-# URLs decided between two turns of the event loop: under a millisecond.
+# URLs decided between two turns of the event loop: about a sixth of a millisecond.
 _SLICE = 500
 # What a fault in the body is called; pydantic's own texts may hold what was sent.
 _RULES = {
@@ -33,6 +33,7 @@ _RULES = {
 }
 _FIELDS = ("urls", "policy")
 _FAULTS = 10  # told of one request
+_DEFAULT_POLICY = "default"
 
 _BLOCKED = {
     "verdict": "block",
@@ -95,44 +96,43 @@ class Check:
         self._document()
 
     def direct(self, scope: Scope) -> Reply | None:
-        """Answer a GET or HEAD; anything else is left to the router."""
+        """Answer a GET or HEAD; anything else is left to others."""
         if scope["method"] not in ("GET", "HEAD"):
             return None
         return _json(self._one(scope["query_string"]))
+
+    async def posted(self, scope: Scope, body: bytes) -> Reply:
+        """Answer a POST with this body."""
+        for name, value in scope["headers"]:
+            if name == b"content-type" and value.partition(b";")[0].strip().lower() != b"application/json":
+                raise Problem(415, "The body must be application/json.")
+        return _json(await self._many(body))
 
     def _one(self, query: bytes) -> bytes:
         found = parameters(query, (b"url", b"policy"))
         url = found.get(b"url")
         if url is None:
             raise invalid_request(("url", "is required"))
-        decision = self._engine.check(url, policy_of(found), "control")
-        return written(decision, None if decision.invalid else canonical_or_none(url)).encode("ascii")
+        return self._engine.answer(Batch([url]), policy_of(found))
 
     async def _many(self, body: bytes) -> bytes:
         batch = self._read(body)
+        policy = _DEFAULT_POLICY if batch.policy is None else batch.policy
         matcher = self._engine.matcher()
-        pieces: list[bytes] = []
-        for start in range(0, len(batch.urls), _SLICE):
-            if start:
-                await asyncio.sleep(0)
-            urls = batch.urls[start : start + _SLICE]
-            decisions = self._engine.check_many(urls, batch.policy, "control", matcher=matcher)
-            pieces.append(written_many(decisions, urls, self._engine.plain))
-        if not pieces:
-            self._engine.check_many([], batch.policy, "control", matcher=matcher)
+        pieces = [self._engine.answer(batch, policy, matcher=matcher, stop=_SLICE)]
+        for start in range(_SLICE, len(batch), _SLICE):
+            await asyncio.sleep(0)
+            pieces.append(self._engine.answer(batch, policy, matcher=matcher, start=start, stop=start + _SLICE))
         return b'{"results":[%b]}' % b",".join(pieces)
 
-    def _read(self, body: bytes) -> BatchRequest:
+    def _read(self, body: bytes) -> Batch:
         try:
-            batch = BatchRequest.model_validate_json(body)
-        except ValidationError as error:
-            faults = error.errors(include_url=False, include_context=False, include_input=False)[:_FAULTS]
-            told = [(_field(fault["loc"]), _RULES.get(fault["type"], "is malformed")) for fault in faults]
-        else:
-            if len(batch.urls) <= self._max_batch:
-                return batch
-            told = [("urls", f"at most {self._max_batch} in one batch")]
-        raise invalid_request(*told)
+            batch = Batch.read(body)
+        except ValueError:
+            raise invalid_request(*_faults(body)) from None
+        if len(batch) > self._max_batch:
+            raise invalid_request(("urls", f"at most {self._max_batch} in one batch"))
+        return batch
 
     def _document(self) -> None:
         @self.router.get(
@@ -155,10 +155,17 @@ class Check:
         )
         async def check_many(request: Request) -> Response:
             """All URLs are decided by the same serials, and answered in their order."""
-            media_type = request.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
-            if media_type != "application/json":
-                raise Problem(415, "The body must be application/json.")
-            return _response(await self._many(await request.body()))
+            return _response((await self.posted(request.scope, await request.body())).body)
+
+
+def _faults(body: bytes) -> list[tuple[str, str]]:
+    """What is wrong with a batch that could not be read: field and rule. Slow: the reader itself gives no reasons."""
+    try:
+        BatchRequest.model_validate_json(body)
+    except ValidationError as error:
+        faults = error.errors(include_url=False, include_context=False, include_input=False)[:_FAULTS]
+        return [(_field(fault["loc"]), _RULES.get(fault["type"], "is malformed")) for fault in faults]
+    return [("body", "must name each of its members once")]
 
 
 def _field(loc: tuple[int | str, ...]) -> str:

@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Request, Response
 
-from blocker.control.answers import canonical_or_none, written
+from blocker._native import canonicalize
 from blocker.control.parameters import parameters, policy_of
 from blocker.control.schema import HostAnswer, example
 from blocker.gateways.engine import VerdictEngine
@@ -48,12 +48,12 @@ def make_router(engine: VerdictEngine) -> APIRouter:
         """`block`: everything there is listed. `inspect`: some of its pages are, or are excepted. Else `allow`."""
         policy = policy_of(parameters(request.scope["query_string"], (b"policy",)))
         decision = engine.check_host(host, policy, "control")
-        canonical = None if decision.invalid else _host_of(canonical_or_none(host))
-        return Response(written(decision, canonical), media_type="application/json")
+        canonical = None if decision.invalid else _host_of(canonicalize(host))
+        return Response(decision.json(canonical), media_type="application/json")
 
     return router
 
 
-def _host_of(canonical: str | None) -> str | None:
+def _host_of(canonical: str) -> str:
     """The host of a canonical URL."""
-    return None if canonical is None else canonical.split("/", 3)[2]
+    return canonical.split("/", 3)[2]

@@ -2,6 +2,8 @@
 
 use std::collections::HashMap;
 
+use crate::table::Table;
+
 /// Cells of one list: weekday (Monday first) × hour.
 pub const CELLS: usize = 7 * 24;
 
@@ -78,6 +80,41 @@ impl HitMatrix {
             }
         }
         cells
+    }
+}
+
+/// Hits by list of one table, hits and shadow hits, where no hour ends between two takings.
+#[derive(Default)]
+pub struct TableHits(Vec<[u64; 2]>);
+
+impl TableHits {
+    /// All zero, for a table of so many lists.
+    pub fn of(lists: usize) -> Self {
+        Self(vec![[0; 2]; lists])
+    }
+
+    /// Counts the named list of a block, and each list in a mask of shadow hits.
+    pub fn add(&mut self, blocking: Option<usize>, mut shadow: u64) {
+        if let Some(list) = blocking {
+            self.0[list][0] += 1;
+        }
+        while shadow != 0 {
+            self.0[shadow.trailing_zeros() as usize][1] += 1;
+            shadow &= shadow - 1;
+        }
+    }
+
+    /// Takes all counts that are not zero: (list, shadow, count).
+    pub fn take(&mut self, table: &Table) -> Vec<(String, bool, u64)> {
+        let mut taken = Vec::new();
+        for (list, counts) in table.lists().iter().zip(&mut self.0) {
+            for (shadow, count) in [false, true].into_iter().zip(counts) {
+                if *count > 0 {
+                    taken.push((list.name.clone(), shadow, std::mem::take(count)));
+                }
+            }
+        }
+        taken
     }
 }
 

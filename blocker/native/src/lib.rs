@@ -8,6 +8,7 @@
 //! - [`policy`]: which lists of a table hold for whom
 //! - [`hashed`]: rules that are known as digests only
 //! - [`hits`]: the hit matrix
+//! - [`batch`]: many URLs as JSON, and what is told of each
 //! - [`wire`]: the gateways' protocols
 //! - [`datagrams`]: many datagrams in one call of the system
 //! - [`courtesy`]: long work that lets others go first
@@ -15,6 +16,7 @@
 //! - `python`: the binding layer, the only part that knows Python
 
 pub mod ahead;
+pub mod batch;
 pub mod canonical;
 pub mod courtesy;
 pub mod datagrams;

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::PyTuple;
+use pyo3::types::{PyBytes, PyTuple};
 
 use super::matcher::Core;
+use crate::batch::Decided;
 use crate::decide::{self, Outcome, Verdict};
 
 /// What a decision needs to name lists; absent where nothing matched.
@@ -90,6 +91,17 @@ impl Decision {
     #[getter]
     fn shadow<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
         PyTuple::new(py, self.shadows().collect::<Vec<_>>())
+    }
+
+    /// It as a JSON object, with the canonical form that the caller knows. Cost: about 0.2 µs.
+    #[pyo3(signature = (canonical, /))]
+    fn json<'py>(&self, py: Python<'py>, canonical: Option<&str>) -> Bound<'py, PyBytes> {
+        let context = self.context.as_ref();
+        let outcome =
+            context.map(|context| (&*context.core.table, &context.core.policies[context.policy], &self.outcome));
+        let mut out = Vec::new();
+        Decided { verdict: self.verdict, outcome, canonical, invalid: self.invalid }.write(&mut out);
+        PyBytes::new(py, &out)
     }
 
     #[allow(clippy::unused_self)] // the protocol's signature

@@ -8,13 +8,14 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
+use super::dns_datagram::DnsDatagram;
 use super::gate::Gate;
 use crate::datagrams::{self, BATCH, Batch, Peer};
 use crate::wire::Flow;
 use crate::wire::dns::cache::{Aged, Cache, write};
 use crate::wire::dns::clients::{Admission, Clients, Network};
 use crate::wire::dns::filter::{Addresses, Blocked, Filter, Reason};
-use crate::wire::dns::message::{Query, Rcode, flag};
+use crate::wire::dns::message::{HEADER_BYTES, MAX_NAME_BYTES, Query, Rcode, asked_name, flag};
 use crate::wire::dns::name;
 use crate::wire::dns::reply::{Reply, Transport};
 use crate::wire::dns::stream::{Stream, set_length};
@@ -24,6 +25,8 @@ use crate::wire::dns::{Service, Step};
 
 /// Network Error (RFC 8914, section 4.24).
 const NETWORK_ERROR: u16 = 23;
+/// Datagrams about zones of others that wait to be taken; more are dropped: secondaries are few, and come again.
+const MAX_HANDED: usize = 64;
 /// Batches that are answered before others have a turn.
 const ROUNDS: usize = 4;
 
@@ -34,6 +37,8 @@ pub struct DnsService {
     gate: Py<Gate>,
     clients: Clients,
     refuses: bool,
+    zones: Vec<Vec<u8>>,
+    datagrams: Vec<DnsDatagram>,
     batch: Batch,
     output: Vec<u8>,
 }
@@ -92,6 +97,8 @@ impl DnsService {
             gate,
             clients: Clients::new(key),
             refuses: false,
+            zones: Vec::new(),
+            datagrams: Vec::new(),
             batch: Batch::default(),
             output: Vec::new(),
         }
@@ -154,6 +161,23 @@ impl DnsService {
         self.clients.known(address)
     }
 
+    /// Leaves what is asked about these zones, by their names on the wire, to somebody else.
+    fn hand_over(&mut self, zones: Vec<Vec<u8>>) {
+        self.zones = zones;
+    }
+
+    /// Datagrams about such zones that `receive` found, each given once. They are of anybody, whom `admit` names or not.
+    fn take_datagrams(&mut self) -> Vec<DnsDatagram> {
+        std::mem::take(&mut self.datagrams)
+    }
+
+    /// Whether a message asks about such a zone. None: that shows only when more of it has come.
+    fn names_zone(&self, message: &[u8]) -> Option<bool> {
+        let known = asked_name(message).map(|_| self.is_of_zone(message));
+        // A name that is whole, or can be none, is not waited for.
+        known.or((message.len() > HEADER_BYTES + MAX_NAME_BYTES).then_some(false))
+    }
+
     /// Answers the datagrams that have arrived at a socket; gives back what somebody else is to be asked. `now`: seconds
     /// since any fixed moment.
     fn receive(&mut self, py: Python<'_>, socket: i32, now: f64) -> Vec<DnsQuestion> {
@@ -168,6 +192,12 @@ impl DnsService {
             for at in 0..count {
                 let (message, peer) = self.batch.get(at);
                 let start = self.output.len();
+                if self.is_of_zone(message) {
+                    if self.datagrams.len() < MAX_HANDED {
+                        self.datagrams.push(DnsDatagram { message: message.to_vec(), peer: peer.clone() });
+                    }
+                    continue;
+                }
                 let step = match self.clients.admit(peer.address(), now) {
                     Admission::Answer => {
                         self.service.answer(message, Transport::Datagram, &mut *gate, now, &mut self.output)
@@ -224,6 +254,11 @@ impl DnsService {
 }
 
 impl DnsService {
+    fn is_of_zone(&self, message: &[u8]) -> bool {
+        !self.zones.is_empty()
+            && asked_name(message).is_some_and(|name| self.zones.iter().any(|zone| name::is_within(name, zone)))
+    }
+
     fn write(&mut self, question: &DnsQuestion, found: Option<&DnsFound>, now: f64) {
         let (question, output) = (&question.question, &mut self.output);
         let Some(query) = question.query(self.service.structured_option) else { return };

@@ -11,6 +11,7 @@ use xxhash_rust::xxh3::xxh3_64;
 use super::matcher::{Core, Matcher};
 use crate::ahead::Ahead;
 use crate::decide::{Outcome, Verdict, Walker};
+use crate::hits::TableHits;
 use crate::wire::{Answer, Decide, Page};
 
 /// Decisions since the last `take`: allow, inspect, blocks, invalid, nanoseconds of all but blocks, histogram of those.
@@ -28,8 +29,8 @@ pub struct Gate {
     canaries: HashSet<String>,
     pages: HashMap<String, Vec<Rendered>>,
     counts: Counts,
-    /// By list of the present table: hits and shadow hits.
-    hits: Vec<[u64; 2]>,
+    /// By list of the present table.
+    hits: TableHits,
 }
 
 /// The stop page in one language.
@@ -67,7 +68,7 @@ impl Gate {
             canaries: HashSet::new(),
             pages: by_list(pages),
             counts: (0, 0, 0, 0, 0, buckets),
-            hits: Vec::new(),
+            hits: TableHits::default(),
         }
     }
 
@@ -82,7 +83,7 @@ impl Gate {
         let serials: Vec<String> =
             core.table.lists().iter().map(|list| format!("{} {} {}", list.name, list.serial, list.metadata)).collect();
         self.tag = format!("{:016x}", xxh3_64(serials.join("\n").as_bytes()));
-        self.hits = vec![[0; 2]; core.table.lists().len()];
+        self.hits = TableHits::of(core.table.lists().len());
         self.core = Some((core, policy));
         Ok(counted)
     }
@@ -100,16 +101,7 @@ impl Gate {
 
     /// Takes the hits counted so far: (list, shadow, count).
     fn take_hits(&mut self) -> Vec<(String, bool, u64)> {
-        let Some((core, _)) = &self.core else { return Vec::new() };
-        let mut taken = Vec::new();
-        for (list, counts) in core.table.lists().iter().zip(&mut self.hits) {
-            for (shadow, count) in [false, true].into_iter().zip(counts) {
-                if *count > 0 {
-                    taken.push((list.name.clone(), shadow, std::mem::take(count)));
-                }
-            }
-        }
-        taken
+        self.core.as_ref().map_or_else(Vec::new, |(core, _)| self.hits.take(&core.table))
     }
 
     /// Takes the decisions counted so far: allow, inspect, blocks, invalid, nanoseconds, histogram.
@@ -165,17 +157,11 @@ impl Gate {
             }
             *bad += u64::from(invalid);
             if verdict == Verdict::Block {
-                if let Some(list) = list {
-                    self.hits[list][0] += 1;
-                }
+                self.hits.add(list, outcome.shadow);
             } else {
+                self.hits.add(None, outcome.shadow);
                 *nanoseconds += elapsed;
                 buckets[self.bounds.partition_point(|&bound| bound < elapsed)] += 1;
-            }
-            let mut shadow = outcome.shadow;
-            while shadow != 0 {
-                self.hits[shadow.trailing_zeros() as usize][1] += 1;
-                shadow &= shadow - 1;
             }
         }
         let name = list.map_or("", |list| core.table.lists()[list].name.as_str());

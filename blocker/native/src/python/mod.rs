@@ -3,8 +3,10 @@
 // Python's arguments arrive as owned values.
 #![allow(clippy::needless_pass_by_value)]
 
+mod batch;
 mod decision;
 mod dns;
+mod dns_datagram;
 mod errors;
 mod gate;
 mod hits;
@@ -27,7 +29,6 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("MAX_LISTS", crate::table::MAX_LISTS)?;
     module.add_function(wrap_pyfunction!(text::canonicalize, module)?)?;
     module.add_function(wrap_pyfunction!(text::surt, module)?)?;
-    module.add_function(wrap_pyfunction!(text::join_answers, module)?)?;
     module.add_function(wrap_pyfunction!(text::best_language, module)?)?;
     module.add_function(wrap_pyfunction!(lists::canonical_rule, module)?)?;
     module.add_function(wrap_pyfunction!(lists::parse_rule, module)?)?;
@@ -38,12 +39,14 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<table::Table>()?;
     module.add_class::<matcher::Matcher>()?;
     module.add_class::<decision::Decision>()?;
+    module.add_class::<batch::Batch>()?;
     module.add_class::<hits::HitMatrix>()?;
     module.add_class::<gate::Gate>()?;
     module.add_class::<dns::DnsService>()?;
     module.add_class::<dns::DnsSession>()?;
     module.add_class::<dns::DnsQuestion>()?;
     module.add_class::<dns::DnsExchange>()?;
+    module.add_class::<dns_datagram::DnsDatagram>()?;
     module.add_class::<dns::DnsFound>()?;
     module.add_class::<wire::HttpSession>()?;
     module.add_class::<wire::IcapSession>()?;

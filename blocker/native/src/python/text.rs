@@ -3,9 +3,9 @@
 use std::borrow::Cow;
 use std::cell::RefCell;
 
-use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyList, PyString};
+use pyo3::types::{PyBytes, PyString};
 
 use super::errors;
 use crate::canonical::Canonical;
@@ -74,56 +74,6 @@ fn with_canonical(url: &Bound<'_, PyAny>, then: impl FnOnce(&Canonical) -> Strin
 #[pyo3(signature = (url, /))]
 pub fn canonicalize(url: &Bound<'_, PyAny>) -> PyResult<String> {
     with_canonical(url, |canonical| canonical.text().to_owned())
-}
-
-/// Decisions with commas between them, as a batch is answered: `around` the quoted canonical form of the URL where the
-/// decision is the object `plain`, else what `other` says of decision and URL.
-///
-/// Raises `ValueError`: more of one than of the other. Cost: about 0.15 µs for each that is `plain`.
-#[pyfunction]
-pub fn join_answers<'py>(
-    decisions: &Bound<'py, PyList>,
-    urls: &Bound<'py, PyList>,
-    plain: &Bound<'py, PyAny>,
-    around: (&[u8], &[u8]),
-    other: &Bound<'py, PyAny>,
-) -> PyResult<Bound<'py, PyBytes>> {
-    if decisions.len() != urls.len() {
-        return Err(PyValueError::new_err("as many decisions as URLs"));
-    }
-    let mut out = Vec::with_capacity(decisions.len() * (around.0.len() + around.1.len() + 64));
-    for (decision, url) in decisions.iter().zip(urls.iter()) {
-        if !out.is_empty() {
-            out.push(b',');
-        }
-        if decision.is(plain) {
-            out.extend_from_slice(around.0);
-            let bytes = bytes_of(&url)?;
-            URL.with_borrow_mut(|canonical| {
-                canonical.set(&bytes).map_err(|error| errors::invalid_url(url.py(), &error))?;
-                push_quoted(canonical.text(), &mut out);
-                PyResult::Ok(())
-            })?;
-            out.extend_from_slice(around.1);
-        } else {
-            let said = other.call1((decision, url))?;
-            out.extend_from_slice(said.cast::<PyString>()?.to_str()?.as_bytes());
-        }
-    }
-    Ok(PyBytes::new(decisions.py(), &out))
-}
-
-/// A canonical URL, which is printable ASCII, as a JSON string.
-fn push_quoted(text: &str, out: &mut Vec<u8>) {
-    out.push(b'"');
-    let mut rest = text.as_bytes();
-    while let Some(at) = memchr::memchr2(b'"', b'\\', rest) {
-        out.extend_from_slice(&rest[..at]);
-        out.extend_from_slice(&[b'\\', rest[at]]);
-        rest = &rest[at + 1..];
-    }
-    out.extend_from_slice(rest);
-    out.push(b'"');
 }
 
 /// The SURT of a URL: host labels reversed and comma-ended, `)`, path and query of the canonical form.

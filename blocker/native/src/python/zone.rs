@@ -67,6 +67,21 @@ impl Zone {
         named.map(|named| (dotted(named.key), named.own as u8, named.below as u8)).collect()
     }
 
+    /// It as bytes, to be kept; what was left out is not in them. Without the GIL.
+    fn to_bytes<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
+        let bytes = py.detach(|| self.0.to_bytes());
+        PyBytes::new(py, &bytes)
+    }
+
+    /// The zone of such bytes. Without the GIL. Raises `ValueError`: they are none.
+    #[staticmethod]
+    fn from_bytes(py: Python<'_>, bytes: &[u8]) -> PyResult<Self> {
+        let read = py.detach(|| zone::Zone::from_bytes(bytes));
+        let read =
+            read.map_err(|at| PyValueError::new_err(format!("byte {at}: no name of a zone, or out of order")))?;
+        Ok(Self(Arc::new(read)))
+    }
+
     /// What must change in this zone to get `newer`. Without the GIL.
     fn diff(&self, py: Python<'_>, newer: &Bound<'_, Self>) -> ZoneDelta {
         let newer = newer.get();
@@ -103,6 +118,12 @@ impl ZoneDelta {
     fn __len__(&self) -> usize {
         let said = |zone: &zone::Zone| zone.counts()[1..].iter().sum::<usize>();
         said(&self.removed) + said(&self.added)
+    }
+
+    /// The change that takes away what `removed` says and says what `added` does.
+    #[staticmethod]
+    fn of_parts(removed: &Bound<'_, Zone>, added: &Bound<'_, Zone>) -> Self {
+        Self { removed: removed.get().0.clone(), added: added.get().0.clone() }
     }
 
     /// This change and the next one as one. Without the GIL.

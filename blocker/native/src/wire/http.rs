@@ -10,6 +10,8 @@
 //! | `/envoy/…` | `Host` and what follows in the path (`path_prefix`) | 200 | 451 and the stop page |
 //! | `/check?url=…`, `/check?host=…` | the parameter, percent-encoded | 200, verdict in words | 200, verdict in words |
 //!
+//! A target in absolute-form means what it means in origin-form, with its own host instead of `Host`.
+//!
 //! Each answer has `X-Blocker-Verdict`, and `X-Blocker-List` where a list decides. A header that says the address twice
 //! is answered 400: which of the two the proxy will act on is anybody's guess. `CONNECT` asks about a host.
 //!
@@ -19,6 +21,7 @@
 use memchr::{memchr, memrchr};
 
 use super::held::Held;
+use super::http_head::{self, BAD, Fault, Frame, MAX_HEADERS, NOT_FOUND, TOO_MANY, Target, value};
 use super::{Answer, Codec, Decide, Flow};
 use crate::decide::Verdict;
 
@@ -26,8 +29,9 @@ use crate::decide::Verdict;
 pub const MAX_HEAD_BYTES: usize = 256 * 1024;
 /// Longest body that is skipped.
 pub const MAX_BODY_BYTES: u64 = 1024 * 1024;
-/// Most headers of one request.
-const MAX_HEADERS: usize = 100;
+
+const UNREADY: Fault = Fault("503 Service Unavailable");
+const CLOSES: &str = "Connection: close\r\n";
 
 /// One connection.
 #[derive(Default)]
@@ -81,12 +85,6 @@ enum Style {
     Words,
 }
 
-/// Why a request gets an error.
-struct Fault(&'static str);
-
-const BAD: Fault = Fault("400 Bad Request");
-const NOT_FOUND: Fault = Fault("404 Not Found");
-
 impl Http {
     /// Answers all whole requests; hands back what is left of an unfinished one.
     fn consume<'a, D: Decide>(&mut self, mut input: &'a [u8], gate: &mut D, output: &mut Vec<u8>) -> (Flow, &'a [u8]) {
@@ -110,7 +108,7 @@ impl Http {
             }
             let Some(end) = head_end(input, self.searched) else {
                 if input.len() > MAX_HEAD_BYTES {
-                    refuse("431 Request Header Fields Too Large", output);
+                    refuse(TOO_MANY, output);
                     return (Flow::Close, &[]);
                 }
                 self.searched = input.len();
@@ -127,52 +125,46 @@ impl Http {
 
     fn answer<D: Decide>(&mut self, head: &[u8], gate: &mut D, output: &mut Vec<u8>) -> Flow {
         let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
-        let mut request = httparse::Request::new(&mut headers);
-        let parsed = request.parse(head);
-        let too_many = matches!(parsed, Err(httparse::Error::TooManyHeaders));
-        let (Ok(httparse::Status::Complete(_)), false) = (parsed, head.len() > MAX_HEAD_BYTES) else {
-            let status = if too_many || head.len() > MAX_HEAD_BYTES {
-                "431 Request Header Fields Too Large"
-            } else {
-                "400 Bad Request"
+        let parsed = if head.len() > MAX_HEAD_BYTES { Err(TOO_MANY) } else { http_head::parse(head, &mut headers) };
+        let (request, frame) =
+            match parsed.and_then(|request| Frame::of(&request, MAX_BODY_BYTES).map(|frame| (request, frame))) {
+                Ok(read) => read,
+                Err(fault) => {
+                    refuse(fault, output);
+                    return Flow::Close;
+                }
             };
-            refuse(status, output);
-            return Flow::Close;
-        };
-        let (method, path) = (request.method.unwrap_or(""), request.path.unwrap_or("").as_bytes());
-        let Ok(frame) = Frame::of(request.headers, request.version) else {
-            refuse("400 Bad Request", output);
-            return Flow::Close;
-        };
-        if frame.body > MAX_BODY_BYTES || frame.chunked {
-            refuse(if frame.chunked { "501 Not Implemented" } else { "413 Content Too Large" }, output);
-            return Flow::Close;
-        }
+        let method = request.method.unwrap_or("");
         self.url.clear();
-        let asked = asked(method, path, request.headers, &mut self.url);
+        let asked = asked(&request, &mut self.url);
         let closes = frame.closes || self.draining;
+        let after = match (closes, frame.tells_stay) {
+            (true, _) => CLOSES,
+            (false, true) => "Connection: keep-alive\r\n",
+            (false, false) => "",
+        };
         let accepted = || value(request.headers, "accept-language").ok().flatten().unwrap_or(b"");
         match asked {
-            Err(fault) => error(fault.0, closes, output),
+            Err(fault) => error(fault, after, output),
             Ok(asked) => {
                 let (style, answer) = match asked {
                     Asked::Url(style) => (style, gate.url(&self.url)),
                     Asked::Host(style) => (style, gate.host(&self.url)),
                 };
                 match answer {
-                    None => error("503 Service Unavailable", closes, output),
+                    None => error(UNREADY, after, output),
                     // The page is looked up by the list's name, which the answer lends from the gate.
                     Some(answer) if answer.verdict == Verdict::Block && style == Style::Page => {
                         let list = answer.list.to_owned();
                         let page = gate.page(&list, accepted());
-                        start("451 Unavailable For Legal Reasons", "block", &list, closes, output);
+                        start("451 Unavailable For Legal Reasons", "block", &list, after, output);
                         output.extend_from_slice(page.head);
                         output.extend_from_slice(b"\r\n");
                         if method != "HEAD" {
                             output.extend_from_slice(page.body);
                         }
                     }
-                    Some(answer) => decided(answer, style, method == "HEAD", closes, output),
+                    Some(answer) => decided(answer, style, method == "HEAD", after, output),
                 }
             }
         }
@@ -182,69 +174,14 @@ impl Http {
     }
 }
 
-/// How long a request is and whether it is the last.
-struct Frame {
-    body: u64,
-    chunked: bool,
-    closes: bool,
-}
-
-impl Frame {
-    fn of(headers: &[httparse::Header<'_>], version: Option<u8>) -> Result<Self, Fault> {
-        let mut frame = Self { body: 0, chunked: false, closes: false };
-        let (mut length, mut expects, mut stays) = (None, false, version != Some(0));
-        for header in headers {
-            if header.name.eq_ignore_ascii_case("content-length") {
-                let digits = header.value.trim_ascii();
-                let plain = !digits.is_empty() && digits.len() < 19 && digits.iter().all(u8::is_ascii_digit);
-                let parsed = std::str::from_utf8(digits).ok().filter(|_| plain).and_then(|text| text.parse().ok());
-                // RFC 9112, section 6.3: lengths that differ, or are none, are an attack or a fault.
-                if parsed.is_none() || length.is_some_and(|length| Some(length) != parsed) {
-                    return Err(BAD);
-                }
-                length = parsed;
-            } else if header.name.eq_ignore_ascii_case("transfer-encoding") {
-                frame.chunked = true;
-            } else if header.name.eq_ignore_ascii_case("connection") {
-                for token in header.value.split(|&byte| byte == b',').map(<[u8]>::trim_ascii) {
-                    frame.closes |= token.eq_ignore_ascii_case(b"close");
-                    stays |= token.eq_ignore_ascii_case(b"keep-alive");
-                }
-            } else if header.name.eq_ignore_ascii_case("expect") {
-                expects = true;
-            }
-        }
-        // RFC 9112, section 9.3: `close` wins.
-        frame.closes |= !stays;
-        frame.body = length.unwrap_or(0);
-        if expects {
-            // The answer says all there is to say; the body need not be sent.
-            frame.closes = true;
-            frame.body = 0;
-        }
-        Ok(frame)
-    }
-}
-
-/// The one value of a header; an error if it is there twice.
-fn value<'a>(headers: &[httparse::Header<'a>], name: &str) -> Result<Option<&'a [u8]>, Fault> {
-    let mut found = None;
-    for header in headers.iter().filter(|header| header.name.eq_ignore_ascii_case(name)) {
-        if found.replace(header.value).is_some() {
-            return Err(BAD);
-        }
-    }
-    Ok(found)
-}
-
 /// What is asked; the address or the host is put together in `url`.
-fn asked(method: &str, target: &[u8], headers: &[httparse::Header<'_>], url: &mut Vec<u8>) -> Result<Asked, Fault> {
-    // RFC 9112, section 3.2: never twice, whether it is looked at or not.
-    let host = value(headers, "host")?;
-    if method == "CONNECT" {
+fn asked(request: &httparse::Request<'_, '_>, url: &mut Vec<u8>) -> Result<Asked, Fault> {
+    let Target { origin: target, host } = Target::of(request)?;
+    if request.method == Some("CONNECT") {
         url.extend_from_slice(without_port(target));
         return Ok(Asked::Host(Style::Page));
     }
+    let headers = &*request.headers;
     let path = &target[..memchr(b'?', target).unwrap_or(target.len())];
     match path {
         b"/nginx" => {
@@ -315,7 +252,7 @@ pub fn head_end(input: &[u8], searched: usize) -> Option<usize> {
     None
 }
 
-fn start(status: &str, verdict: &str, list: &str, closes: bool, output: &mut Vec<u8>) {
+fn start(status: &str, verdict: &str, list: &str, after: &str, output: &mut Vec<u8>) {
     for part in ["HTTP/1.1 ", status, "\r\nX-Blocker-Verdict: ", verdict] {
         output.extend_from_slice(part.as_bytes());
     }
@@ -323,16 +260,17 @@ fn start(status: &str, verdict: &str, list: &str, closes: bool, output: &mut Vec
         output.extend_from_slice(b"\r\nX-Blocker-List: ");
         output.extend_from_slice(list.as_bytes());
     }
-    output.extend_from_slice(if closes { b"\r\nConnection: close\r\n" } else { b"\r\n" });
+    output.extend_from_slice(b"\r\n");
+    output.extend_from_slice(after.as_bytes());
 }
 
-fn decided(answer: Answer<'_>, style: Style, bare: bool, closes: bool, output: &mut Vec<u8>) {
+fn decided(answer: Answer<'_>, style: Style, bare: bool, after: &str, output: &mut Vec<u8>) {
     let verdict = answer.verdict.name();
     match (style, answer.verdict) {
         (Style::Words, _) => {
             let body = format!("{verdict} {}", answer.list);
             let body = body.trim_ascii_end();
-            start("200 OK", verdict, answer.list, closes, output);
+            start("200 OK", verdict, answer.list, after, output);
             let head = format!("Content-Type: text/plain\r\nContent-Length: {}\r\n\r\n", body.len() + 1);
             output.extend_from_slice(head.as_bytes());
             if !bare {
@@ -341,29 +279,28 @@ fn decided(answer: Answer<'_>, style: Style, bare: bool, closes: bool, output: &
             }
         }
         (Style::Status, Verdict::Block) => {
-            start("403 Forbidden", verdict, answer.list, closes, output);
+            start("403 Forbidden", verdict, answer.list, after, output);
             output.extend_from_slice(b"Content-Length: 0\r\n\r\n");
         }
         (Style::Status, _) => {
-            start("204 No Content", verdict, answer.list, closes, output);
+            start("204 No Content", verdict, answer.list, after, output);
             output.extend_from_slice(b"\r\n");
         }
         (Style::Page, _) => {
-            start("200 OK", verdict, answer.list, closes, output);
+            start("200 OK", verdict, answer.list, after, output);
             output.extend_from_slice(b"Content-Length: 0\r\n\r\n");
         }
     }
 }
 
-/// An error after which the connection goes on.
-fn error(status: &str, closes: bool, output: &mut Vec<u8>) {
-    output.extend_from_slice(b"HTTP/1.1 ");
-    output.extend_from_slice(status.as_bytes());
-    output.extend_from_slice(b"\r\nContent-Length: 0\r\n");
-    output.extend_from_slice(if closes { b"Connection: close\r\n\r\n" } else { b"\r\n" });
+/// An error; `after` is the line about the connection.
+fn error(fault: Fault, after: &str, output: &mut Vec<u8>) {
+    for part in ["HTTP/1.1 ", fault.0, "\r\nContent-Length: 0\r\n", after, "\r\n"] {
+        output.extend_from_slice(part.as_bytes());
+    }
 }
 
 /// An error that ends the connection.
-fn refuse(status: &str, output: &mut Vec<u8>) {
-    error(status, true, output);
+fn refuse(fault: Fault, output: &mut Vec<u8>) {
+    error(fault, CLOSES, output);
 }

@@ -10,6 +10,7 @@ pub mod chunked;
 pub mod dns;
 mod held;
 pub mod http;
+mod http_head;
 pub mod icap;
 mod icap_head;
 pub mod language;

@@ -14,6 +14,7 @@
 
 mod delta;
 mod names;
+mod stored;
 
 use sha2::{Digest as _, Sha256};
 

@@ -115,8 +115,16 @@ fn lines(random: &mut Random, data: &mut Vec<u8>, choice: &[&str], most: usize) 
 pub fn http(random: &mut Random, data: &mut Vec<u8>) {
     let address = pick(random, ADDRESSES);
     let method = pick(random, &["GET", "GET", "HEAD", "POST", "CONNECT"]);
-    let target =
-        pick(random, &["/nginx", "/forward", "/envoy/x?y", "/check?url=http%3A%2F%2Fa.example", "/check?host=a"]);
+    let choice = [
+        "/nginx",
+        "/forward",
+        "/envoy/x?y",
+        "/check?url=http%3A%2F%2Fa.example",
+        "/check?host=a",
+        "http://a.example/envoy/x",
+        "HTTPS://b/check?host=a",
+    ];
+    let target = pick(random, &choice);
     for part in [method.as_bytes(), b" ", if method == "CONNECT" { address } else { target.as_bytes() }, b" "] {
         data.extend_from_slice(part);
     }

@@ -227,6 +227,17 @@ impl<'a> Query<'a> {
     }
 }
 
+/// The name that a query of any kind asks about; None: it is a response, is cut, or has none.
+pub fn asked_name(message: &[u8]) -> Option<&[u8]> {
+    let header = message.first_chunk::<HEADER_BYTES>()?;
+    if header[2] & 0x80 != 0 || counts(message)[0] == 0 {
+        return None;
+    }
+    let mut reader = Reader { message, at: HEADER_BYTES };
+    reader.plain_name().ok()?;
+    Some(&message[HEADER_BYTES..reader.at])
+}
+
 /// The four counts of a header.
 pub fn counts(message: &[u8]) -> [u16; 4] {
     std::array::from_fn(|at| u16::from_be_bytes([message[4 + 2 * at], message[5 + 2 * at]]))

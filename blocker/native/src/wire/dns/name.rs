@@ -34,6 +34,13 @@ pub fn to_wire(text: &str) -> Option<Vec<u8>> {
     (wire.len() <= MAX_NAME_BYTES).then_some(wire)
 }
 
+/// Whether a name on the wire is another one or below it, whatever the letters' case.
+pub fn is_within(name: &[u8], other: &[u8]) -> bool {
+    let mut labels = Labels(name);
+    while labels.0.len() > other.len() && labels.next().is_some() {}
+    labels.0.eq_ignore_ascii_case(other)
+}
+
 /// Writes a name as a host to be decided.
 ///
 /// What no host has, such as a dot inside a label, becomes something that no rule has either, so that such a name is still
@@ -109,6 +116,18 @@ mod tests {
         assert_eq!(host(b"\x0ba.b@c:80/d?\x07example\x00"), "a%2Fb%2Fc%2F80%2Fd%2F.example");
         assert_eq!(host(b"\x03\x00\xff[\x01x\x00"), "%2F%2F%2F.x");
         assert_eq!(host(b"\x00"), "");
+    }
+
+    #[test]
+    fn a_name_is_within_those_that_end_it_at_a_label() {
+        let within = |name: &[u8]| is_within(name, b"\x03rpz\x04test\0");
+        assert!(within(b"\x03rpz\x04test\0"));
+        assert!(within(b"\x01a\x03RpZ\x04tEst\0"));
+        for other in
+            [b"\0".as_slice(), b"\x04test\0", b"\x04arpz\x04test\0", b"\x05a\x03rpz\x04test\0", b"", b"\x3frpz"]
+        {
+            assert!(!within(other));
+        }
     }
 
     #[test]

@@ -1,0 +1,136 @@
+"""The zones' metrics. Labels are closed: zones and secondaries as configured, and kinds of this program.
+
+| metric                               | labels               | is                                                   |
+|--------------------------------------|----------------------|------------------------------------------------------|
+| `blocker_zone_records`               | zone                 | its records, SOA and NS counted                      |
+| `blocker_zone_left_out_rules`        | zone, reason         | rules DNS cannot say: address, digest, name          |
+| `blocker_zone_build_age_seconds`     | zone                 | since this node made the version, if it did          |
+| `blocker_zone_check_age_seconds`     | zone                 | since it last was what the store has                 |
+| `blocker_zone_history_versions`      | zone                 | earlier versions that can be had as differences      |
+| `blocker_zone_tsig_keys`             | zone                 | keys that may have it; 0: networks alone             |
+| `blocker_zone_transfers_total`       | zone, question, sent | to the end; axfr, ixfr; whole, difference, current   |
+| `blocker_zone_transfer_bytes_total`  | zone, question       | of their messages; of those that were cut too        |
+| `blocker_zone_failures_total`        | zone, reason         | access, signature, unready, busy; cut transfers      |
+| `blocker_zone_notices_total`         | zone, result         | sent (datagrams), acknowledged, refused, unanswered  |
+| `blocker_zone_secondary_lag`         | zone, secondary      | by how much its serial is behind; missing: not known |
+| `blocker_zone_secondary_age_seconds` | zone, secondary      | since it last asked; missing: not since the start    |
+
+Serial, names and state of a zone are `RpzFeed.families`. A zone's serials are seconds of versions, so a lag is about
+the time by which a secondary's lists are older.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from blocker.feeds.tally import Failure, Notice, Sent
+from blocker.feeds.zone import is_newer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from blocker.feeds.transfer import Served
+
+_LEFT_OUT = ("address", "digest", "name")
+_QUESTIONS = ("axfr", "ixfr")
+
+
+class ZoneCounts(Collector):
+    """What is scraped of the zones.
+
+    Args:
+        served: The zones as they are now.
+
+    Cost: some 100 µs a zone.
+    """
+
+    def __init__(self, served: Callable[[], Iterable[Served]]) -> None:
+        self._served = served
+
+    def collect(self) -> Iterator[Metric]:
+        """See `Collector`."""
+        zones = list(self._served())
+        yield from _versions(zones)
+        yield from _ages(zones)
+        yield from _transfers(zones)
+        yield from _secondaries(zones)
+
+
+def _versions(zones: Iterable[Served]) -> Iterator[Metric]:
+    records = GaugeMetricFamily("blocker_zone_records", "Records of a zone.", labels=["zone"])
+    left_out = GaugeMetricFamily("blocker_zone_left_out_rules", "Rules that DNS cannot say.", labels=["zone", "reason"])
+    history = GaugeMetricFamily(
+        "blocker_zone_history_versions", "Earlier versions that can be had as differences.", labels=["zone"]
+    )
+    keys = GaugeMetricFamily("blocker_zone_tsig_keys", "Keys whose holders may have a zone.", labels=["zone"])
+    for served in zones:
+        name, version = served.plan.name, served.version
+        keys.add_metric([name], len(served.plan.settings.keys))
+        history.add_metric([name], len(served.history))
+        if version is None:
+            continue
+        records.add_metric([name], version.record_count)
+        for reason, count in zip(_LEFT_OUT, version.zone.left_out, strict=True):
+            left_out.add_metric([name, reason], count)
+    yield from (records, left_out, history, keys)
+
+
+def _ages(zones: Iterable[Served]) -> Iterator[Metric]:
+    now = time.time()
+    built = GaugeMetricFamily(
+        "blocker_zone_build_age_seconds", "Since this node made the version that is served.", labels=["zone"]
+    )
+    checked = GaugeMetricFamily(
+        "blocker_zone_check_age_seconds", "Since a zone last was what the store has.", labels=["zone"]
+    )
+    for served in zones:
+        for family, at in ((built, served.tally.built), (checked, served.tally.checked)):
+            if at is not None:
+                family.add_metric([served.plan.name], max(0.0, now - at))
+    yield from (built, checked)
+
+
+def _transfers(zones: Iterable[Served]) -> Iterator[Metric]:
+    sent = CounterMetricFamily(
+        "blocker_zone_transfers", "Transfers sent to the end.", labels=["zone", "question", "sent"]
+    )
+    size = CounterMetricFamily(
+        "blocker_zone_transfer_bytes", "Bytes of transfers' messages.", labels=["zone", "question"]
+    )
+    failed = CounterMetricFamily(
+        "blocker_zone_failures", "Requests refused and transfers cut.", labels=["zone", "reason"]
+    )
+    notices = CounterMetricFamily("blocker_zone_notices", "What became of notices.", labels=["zone", "result"])
+    for served in zones:
+        name, tally = served.plan.name, served.tally
+        for question in _QUESTIONS:
+            size.add_metric([name, question], tally.bytes[question])
+            for what in Sent:
+                if (question, what) == ("axfr", Sent.WHOLE) or question == "ixfr":
+                    sent.add_metric([name, question, what], tally.sent[question, what])
+        for reason in Failure:
+            failed.add_metric([name, reason], tally.failed[reason])
+        for result in Notice:
+            notices.add_metric([name, result], tally.notices[result])
+    yield from (sent, size, failed, notices)
+
+
+def _secondaries(zones: Iterable[Served]) -> Iterator[Metric]:
+    now = time.time()
+    labels = ["zone", "secondary"]
+    lag = GaugeMetricFamily("blocker_zone_secondary_lag", "By how much a secondary's serial is behind.", labels=labels)
+    age = GaugeMetricFamily("blocker_zone_secondary_age_seconds", "Since a secondary last asked.", labels=labels)
+    for served in zones:
+        for secondary, contact in served.tally.contacts.items():
+            of = [served.plan.name, secondary]
+            if contact.asked is not None:
+                age.add_metric(of, max(0.0, now - contact.asked))
+            if contact.serial is not None and served.version is not None:
+                serial = served.version.serial
+                behind = (serial - contact.serial) % 2**32 if is_newer(serial, contact.serial) else 0
+                lag.add_metric(of, behind)
+    yield from (lag, age)
