@@ -222,18 +222,16 @@ class Store(Changes):
             StoreError: It is not in the store.
             FormatError: Its bytes are not those it is named by.
         """
+        key = self._keys.blob(kind, name)
         parts: list[bytes] = []
         while not parts or len(parts[-1]) == PART_BYTES:
             start = len(parts) * PART_BYTES
-            parts.append(
-                await self._session.command(
-                    "read a blob", "GETRANGE", self._keys.blob(kind, name), start, start + PART_BYTES - 1
-                )
-            )
-        if not parts[0]:
-            raise StoreError(f"{kind} {name} is not in the store; read the heads again, or publish the list again")
+            parts.append(await self._session.command("read a blob", "GETRANGE", key, start, start + PART_BYTES - 1))
         small = len(parts) == 1 and len(parts[0]) <= INLINE_HASH_BYTES
         found = _sha256(*parts) if small else await asyncio.to_thread(_sha256, *parts)
+        # What is missing, or was collected between two parts, reads as empty.
+        if (found != name or not parts[0]) and not await self._session.command("look for a blob", "EXISTS", key):
+            raise StoreError(f"{kind} {name} is not in the store; read the heads again, or publish the list again")
         if found != name:
             raise FormatError(f"{kind}: expected SHA-256 {name}, got {found}; publish the list again")
         return parts
