@@ -324,9 +324,10 @@ class TestFaults:
 
     def test_that_are_ours(self, empty: CommandLine) -> None:
         code = (
-            "import sys, blocker.cli.app as app\n"
+            "import sys, types, blocker.cli.app as app\n"
             "def fault(): raise ValueError('zxqmark')\n"
-            "app.app.command('fault')(fault)\n"
+            "sys.modules['blocker.cli.fault'] = types.SimpleNamespace(fault=fault)\n"
+            "app.COMMANDS['fault'] = ('fault', 'fault')\n"
             "app.command = app.typer.main.get_command(app.app)\n"
             "sys.argv = ['blocker', 'fault']\n"
             "app.main()\n"
