@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.redis_server import LASTING
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -33,13 +35,14 @@ def threads() -> set[threading.Thread]:
 
 
 def children() -> dict[int, str]:
-    """The child processes, also those that ended and nobody waited for, with their names."""
+    """The child processes, also those that ended and nobody waited for, with their names; none that is to stay."""
+    lasting = {server.process.pid for server in LASTING if server.process is not None}
     found = {}
     for stat in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError):  # a process that ended meanwhile
             number, _, rest = stat.read_text("utf-8", "replace").partition(" (")
             name, _, fields = rest.rpartition(") ")  # a name may hold anything
-            if int(fields.split()[1]) == os.getpid():
+            if int(fields.split()[1]) == os.getpid() and int(number) not in lasting:
                 found[int(number)] = name
     return found
 

@@ -38,6 +38,8 @@ MAX_SOCKET_PATH = 107
 # Redis Cluster's own bus listens on the port plus this.
 CLUSTER_BUS_OFFSET = 10_000
 LAST_PORT = 65535
+#: Servers of the whole run, which no module of tests has to stop.
+LASTING: set[RedisServer] = set()
 
 
 @cache

@@ -19,7 +19,7 @@ import structlog
 from blocker import log
 from blocker.cli import main
 from tests.e2e.processes import environment
-from tests.redis_server import RedisServer
+from tests.redis_server import LASTING, RedisServer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -111,6 +111,7 @@ class CommandLine:
 @pytest.fixture(scope="session")
 def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
     with RedisServer(tmp_path_factory.mktemp("redis"), aof=True) as running:
+        LASTING.add(running)
         yield running
 
 

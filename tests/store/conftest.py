@@ -10,7 +10,7 @@ import pytest
 
 from blocker.store.embedded import EmbeddedRedis
 from blocker.store.redis import Store
-from tests.redis_server import RedisServer, server_binaries
+from tests.redis_server import LASTING, RedisServer, server_binaries
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
@@ -27,6 +27,7 @@ def binary(request: pytest.FixtureRequest) -> Path:
 def server(binary: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
     """A running server; tests on it must leave it running and as it was."""
     with RedisServer(tmp_path_factory.mktemp("redis"), binary=binary) as running:
+        LASTING.add(running)
         yield running
 
 
