@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import socket
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import structlog
 
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
 log = structlog.get_logger(__name__)
+
+_T = TypeVar("_T")
 
 # What a socket that listens everywhere is called, and how it is reached from here.
 _EVERYWHERE = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}  # noqa: S104 - nothing is bound
@@ -66,8 +68,11 @@ def bind(
     return sockets
 
 
-async def when_free(start: Callable[[], Awaitable[None]], patience: float = PATIENCE_SECONDS) -> None:
+async def when_free(start: Callable[[], Awaitable[_T]], patience: float = PATIENCE_SECONDS) -> _T:
     """Start something that binds; wait a little for an address that processes of an ended node may still hold.
+
+    Returns:
+        What `start` does.
 
     Raises:
         AddressInUse: It was not let go in time.

@@ -1,4 +1,7 @@
-"""What every command needs: settings, keys, the store, a matcher, and one event loop to use them in."""
+"""What every command needs: settings, keys, the store, a matcher, and one event loop to use them in.
+
+What only some of it needs is loaded where it is: a node's gateways answer before Redis' client is there.
+"""
 
 from __future__ import annotations
 
@@ -7,29 +10,29 @@ import contextlib
 import json
 import logging
 import sys
+from functools import cached_property
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 import uvloop
-from rich.console import Console
-from rich.text import Text
 
 from blocker.errors import BlockerError, ServeError, SourceError, StoreError
 from blocker.follower import Follower
-from blocker.ingest.source import load_sources
 from blocker.matcher import Matcher, Policy
 from blocker.rules import Verdict
 from blocker.snapshot import Snapshot
 from blocker.store.embedded import EmbeddedRedis
-from blocker.store.redis import Store
 from blocker.store.sealing import Keyring
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence
     from pathlib import Path
 
+    from rich.console import Console
+
     from blocker.ingest.source import Source
     from blocker.settings import Settings
+    from blocker.store.redis import Store
 
 _T = TypeVar("_T")
 
@@ -45,10 +48,22 @@ class Context:
     def __init__(self, settings: Settings, load: Callable[[], Settings] | None = None) -> None:
         self.settings = settings
         self.load = load or (lambda: settings)  # reads the configuration anew, as it was called
-        self.console = Console(highlight=False, emoji=False, width=ANY_WIDTH)
-        self.errors = Console(stderr=True, highlight=False, emoji=False)
         self.embedded = EmbeddedRedis(settings.data_dir)
         self._keyring: Keyring | None = None
+
+    @cached_property
+    def console(self) -> Console:
+        """Standard output."""
+        from rich.console import Console
+
+        return Console(highlight=False, emoji=False, width=ANY_WIDTH)
+
+    @cached_property
+    def errors(self) -> Console:
+        """Standard error."""
+        from rich.console import Console
+
+        return Console(stderr=True, highlight=False, emoji=False)
 
     @property
     def keyring(self) -> Keyring:
@@ -88,6 +103,8 @@ class Context:
             StoreError: There is no usable Redis server.
             KeyMaterialError: See `keyring`.
         """
+        from blocker.store.redis import Store
+
         keyring = self.keyring
         url = self.settings.redis_url or await self.embedded.ensure()
         return await Store.open(url, self.settings.deployment, keyring=keyring)
@@ -145,6 +162,8 @@ class Context:
 
     def tell(self, text: str, style: str = "") -> None:
         """Print a line to standard error, whatever characters are in it."""
+        from rich.text import Text
+
         self.errors.print(Text(text, style), soft_wrap=True)
 
     def echo_json(self, value: object) -> None:
@@ -161,6 +180,8 @@ def of(context: typer.Context) -> Context:
 
 def usable_sources(directory: Path) -> Sequence[Source]:
     """The sources that can be used, for commands that only show lists; none where there is no directory of them."""
+    from blocker.ingest.source import load_sources
+
     try:
         return load_sources(directory).sources
     except SourceError:

@@ -13,7 +13,6 @@ import structlog
 from blocker import log as logging
 from blocker.errors import BlockerError, SettingsError
 from blocker.log import describe
-from blocker.matcher import DEFAULT_POLICY
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -97,20 +96,10 @@ def _use(node: Node, settings: Settings) -> None:
     settings = settings.model_copy(update=kept)
     node.context.settings = settings
     logging.configure(settings.log_level, settings.log_format)
-    node.stop_page.configure(settings.stop_page)
-    node.streams.configure(settings.gateways, node.stop_page.as_bytes())
-    if node.envoy is not None:
-        node.envoy.configure(settings.gateways.envoy, node.stop_page.as_bytes())
-    node.follower.configure(node.context.policies, settings.poll_seconds)  # from here on gates decide by them
-    if node.rpz is not None:
-        node.rpz.configure(settings.feeds.rpz, node.context.policies, settings.poll_seconds)
-        node.join_zones()
-    node.exporter.shadow_lists(settings.shadow_lists)
-    node.office.configure(settings.guards, node.context.policies)
+    node.front.configure(settings)
+    node.front.follower.configure(node.context.policies, settings.poll_seconds)  # from here on gates decide by them
+    if node.management is not None:
+        node.management.configure(settings)
     if node.worker is not None:
         node.worker.configure(settings.guards, settings.keep_serials)
-    node.http_probe.policies = tuple(sorted({DEFAULT_POLICY, *settings.policies}))
-    node.canaries.configure(settings)
-    node.host.reconfigured()
-    if node.routes is not None:
-        node.routes.configure(settings.routes, settings.guards, node.context.policy(settings.routes.policy))
+    node.front.host.reconfigured()

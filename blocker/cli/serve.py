@@ -38,7 +38,7 @@ def serve(
 
     async def whole() -> None:
         await Node(run, ServiceManager()).run(
-            lambda node: _say(hints_for(node.server.addresses, _program(context))) if hints else None
+            lambda addresses: _say(hints_for(addresses, _program(context))) if hints else None
         )
 
     run.run(whole())

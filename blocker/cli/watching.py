@@ -8,12 +8,16 @@ import time
 from typing import TYPE_CHECKING
 
 from blocker.control.list_watch import LOOK_SECONDS, ListWatch
-from blocker.gateways.load import Load, LoadFamilies
+from blocker.gateways.load import Load
+from blocker.gateways.load_metrics import LoadFamilies
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    from blocker.cli.node import Node
+    from blocker.cli.front import Front
+    from blocker.cli.late_store import LateStore
+    from blocker.hits.exporter import Exporter
+    from blocker.ingest.worker import IngestWorker
 
 # Between two looks however often lists change.
 _PAUSE_SECONDS = 1.0
@@ -23,24 +27,29 @@ class Watching:
     """Adds a node's load and the state of its lists to its metrics, and keeps both up to date.
 
     Args:
-        node: The node, made but for this.
+        front: What answers.
+        store: The node's store.
+        exporter: The metrics.
+        worker: The ingest worker, if this node has one by now.
         limits: List → the age in seconds from which on it is stale; used if the node does not ingest.
     """
 
-    def __init__(self, node: Node, limits: Callable[[], Mapping[str, float]]) -> None:
-        self._node = node
-        self._limits = limits
+    def __init__(
+        self, front: Front, store: LateStore, exporter: Exporter, worker: Callable[[], IngestWorker | None],
+        limits: Callable[[], Mapping[str, float]],
+    ) -> None:  # fmt: skip
+        self._front, self._worker, self._limits = front, worker, limits
         self._swapped = asyncio.Event()
-        self._load = Load(node.streams)
+        self._load = Load(front.streams)
         self._lists = ListWatch(
-            node.store.opened, self._enforced, self._known_limits,
-            lambda: None if node.worker is None else node.worker.next_expiries,
-            lambda: None if node.worker is None else node.worker.source_errors,
+            store.opened, self._enforced, self._known_limits,
+            lambda: None if (running := worker()) is None else running.next_expiries,
+            lambda: None if (running := worker()) is None else running.source_errors,
             time.time,
         )  # fmt: skip
-        node.exporter.add(LoadFamilies(self._load, node.host, self._workers, node.context.settings.gateways.workers))
-        node.exporter.add(self._lists)
-        node.follower.on_swap(lambda _matcher: self._swapped.set())
+        exporter.add(LoadFamilies(self._load, front.host, self._workers, front.wanted_workers))
+        exporter.add(self._lists)
+        front.follower.on_swap(lambda _matcher: self._swapped.set())
 
     async def run(self) -> None:
         """Look again and again, and at once when a list has changed, until it is cancelled."""
@@ -57,13 +66,14 @@ class Watching:
             watching.cancel()
 
     def _enforced(self) -> Iterable[str]:
-        matcher = self._node.follower.matcher
+        matcher = self._front.follower.matcher
         return [name for name, *_ in matcher.table.lists] if matcher else ()
 
     def _known_limits(self) -> Mapping[str, float]:
-        if self._node.worker is None:
+        worker = self._worker()
+        if worker is None:
             return self._limits()
-        return {health.list: health.stale_after_seconds for health in self._node.worker.health()}
+        return {health.list: health.stale_after_seconds for health in worker.health()}
 
     def _workers(self) -> Mapping[int, int]:
-        return self._node.workers.numbered if self._node.workers else {}
+        return self._front.workers.numbered if self._front.workers else {}

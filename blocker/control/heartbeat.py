@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from blocker.gateways.engine import Follower
     from blocker.store.redis import Store
 
-# Seconds between two heartbeats: one small write, and a dead node is seen within a minute.
-BEAT_SECONDS = 15.0
 # Silence from which on a node counts as gone: three beats, and the time that a slow store may take.
 SILENT_SECONDS = 60.0
 # What a stop gives to the last word.
@@ -36,6 +34,9 @@ class Heartbeat:
         canaries: The last looks at canaries.
         clock: Unix seconds now.
     """
+
+    #: Between two heartbeats: one small write, and a dead node is seen within a minute.
+    seconds = 15.0
 
     def __init__(
         self,

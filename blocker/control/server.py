@@ -13,7 +13,7 @@ from blocker.sockets import BACKLOG, bind, shown
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from starlette.types import ASGIApp
 
@@ -49,13 +49,16 @@ class ControlServer:
         """The bound port, once started."""
         return self._port
 
-    async def start(self) -> None:
+    async def start(self, bound: Sequence[socket.socket] = ()) -> None:
         """Bind and accept connections; returns when they are accepted.
+
+        Args:
+            bound: What somebody has bound already at this address.
 
         Raises:
             ServeError: The address cannot be had.
         """
-        sockets = bind(self._host, self._port, self._setting)
+        sockets = list(bound) or bind(self._host, self._port, self._setting)
         self._port = sockets[0].getsockname()[1]
         self.addresses = [shown(*opened.getsockname()[:2]) for opened in sockets]
         self._server = _Uvicorn(_config(self._app))

@@ -105,11 +105,11 @@ class CompanionHost:
         return sum(one.gateway == gateway for one in self._companions)
 
     def loads(self) -> list[tuple[int, float, Mapping[str, Connections]]]:
-        """See `blocker.gateways.load.Companions`."""
+        """See `blocker.gateways.load_metrics.Companions`."""
         return [(one.pid, one.lag, one.connections) for one in self._companions if one.connections]
 
     def take_ended(self) -> Mapping[str, Connections]:
-        """See `blocker.gateways.load.Companions`."""
+        """See `blocker.gateways.load_metrics.Companions`."""
         ended, self._ended = self._ended, {}
         return ended
 

@@ -8,7 +8,7 @@ import sys
 
 PROGRAM = """
 import gc, json, sys
-from blocker.cli import node
+from blocker.cli import management
 from blocker.cli.background import favour_the_loop
 before = len(gc.get_objects())
 favour_the_loop()

@@ -14,7 +14,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 import blocker
 from blocker.gateways.engine import VerdictEngine
-from blocker.gateways.load import Connections, Load, LoadFamilies
+from blocker.gateways.load import Connections, Load
+from blocker.gateways.load_metrics import LoadFamilies
 from blocker.hits.counters import HitCounter
 from blocker.hits.exporter import Exporter
 from blocker.hits.meters import GATEWAYS

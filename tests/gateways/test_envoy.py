@@ -388,6 +388,6 @@ with asyncio.Runner(loop_factory={loop}) as runner:
 
 
 def test_grpc_is_loaded_only_where_the_gateway_is_enabled() -> None:
-    script = "import sys, blocker.cli.node; print('grpc' in sys.modules)"
+    script = "import sys, blocker.cli.management; print('grpc' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"

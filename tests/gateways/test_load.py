@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, cast
 
 import pytest
 
-from blocker.gateways import load
-from blocker.gateways.load import Connections, Load, LoadFamilies
+from blocker.gateways import load, load_metrics
+from blocker.gateways.load import Connections, Load
+from blocker.gateways.load_metrics import LoadFamilies
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -71,7 +72,7 @@ def test_names_kinds_and_labels_are_the_documented_ones() -> None:
         assert dict(zip(family.labels, CONTRACT[name][1], strict=True)) == {one: one for one in CONTRACT[name][1]}
         for (_, *labels), _value in family.rows:
             assert all(one in allowed for one, allowed in zip(labels, CONTRACT[name][1].values(), strict=True))
-        assert f"`{name}{'_total' if family.kind == 'counter' else ''}`" in (load.__doc__ or "")
+        assert f"`{name}{'_total' if family.kind == 'counter' else ''}`" in (load_metrics.__doc__ or "")
 
 
 def test_a_node_alone_tells_of_its_own_connections() -> None:
@@ -108,7 +109,7 @@ def test_workers_are_added_up_and_what_one_counted_outlives_it() -> None:
 def test_figures_that_requests_could_move_are_coarse() -> None:
     found = values(LoadFamilies(Load([]), Host(), dict, 0))
     assert found["blocker_cpu_seconds_total", "node"] % 1 == 0
-    assert found["blocker_memory_bytes", "node"] % load.MEMORY_STEP_BYTES == 0
+    assert found["blocker_memory_bytes", "node"] % load_metrics.MEMORY_STEP_BYTES == 0
     assert found["blocker_memory_bytes", "node"] > 0
 
 
