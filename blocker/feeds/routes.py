@@ -40,7 +40,7 @@ from blocker.feeds.addresses import inside, is_special
 from blocker.feeds.sightings import Seen
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
     from blocker.feeds.addresses import Address, Network
 
@@ -165,7 +165,7 @@ class RouteTable:
         for name in wanted - self._names.keys():
             self._names[name] = _Name(Seen())
 
-    def answered(self, name: NameId, addresses: Iterable[Address], now: float, *, complete: bool) -> None:
+    def answered(self, name: NameId, addresses: Iterable[Address], now: float, *, complete: Collection[int]) -> None:
         """Where a listed name is, as `Seen.answered`; one that is not listed is nobody's business."""
         one = self._names.get(name)
         if one is None:
@@ -180,7 +180,9 @@ class RouteTable:
             self._seen_at.setdefault(address, set()).add(name)
         self._review.add(name)
 
-    def popular_answered(self, name: NameId, addresses: Iterable[Address], now: float, *, complete: bool) -> None:
+    def popular_answered(
+        self, name: NameId, addresses: Iterable[Address], now: float, *, complete: Collection[int]
+    ) -> None:
         """Where a popular name is."""
         seen = self.popular.setdefault(name, Seen())
         before = set(seen.at)
