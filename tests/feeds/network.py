@@ -182,6 +182,17 @@ class Bird(_Process):
         text = self.show("master4") + self.show("master6")
         return {found[1] for found in re.finditer(r"^([0-9a-f.:]+)/(?:32|128) ", text, re.MULTILINE)}
 
+    def received(self) -> tuple[int, int]:
+        """Announcements and withdrawals that came since the session is up, each address of an UPDATE one."""
+        done = subprocess.run(
+            [binary("birdc"), "-s", str(self.directory / "ctl"), "show", "protocols", "all", "blocker"],
+            capture_output=True, text=True, check=True,
+        )  # fmt: skip
+        counts = [re.findall(rf"Import {kind}: +(\d+)", done.stdout) for kind in ("updates", "withdraws")]
+        assert [len(found) for found in counts] == [4, 4], done.stdout
+        updates, withdraws = (sum(map(int, found)) for found in counts)
+        return updates, withdraws
+
     def flows(self) -> str:
         return self.show("flowtab4") + self.show("flowtab6")
 
