@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from heapq import nsmallest
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ class Seen:
                 sighting.gone = now
         self.at.update((address, Sighting(now)) for address in present - self.at.keys())
         if len(self.at) > keep:
-            self.at = dict(sorted(self.at.items(), key=lambda item: (useless(item[0]), *_worth(*item)))[:keep])
+            self.at = dict(nsmallest(keep, self.at.items(), key=lambda item: (useless(item[0]), *_worth(*item))))
 
     def forget(self, now: float, hold_down: float) -> None:
         """Drop the addresses that it left a hold-down ago."""
