@@ -23,7 +23,9 @@ log = structlog.get_logger(__name__)
 
 # Of what a time is lengthened by at most, so that names that came together do not stay together.
 _JITTER = 0.1
-# After a look that failed, doubled each time: resolvers that come back are asked again within the latter.
+# After a look that failed, doubled each time: resolvers that come back are asked again within the latter. A name that
+# fails while they answer others waits up to the pace's most, as one that is nowhere, so that thousands of such names,
+# each holding a look until its time is over, do not keep the others waiting.
 _RETRY_SECONDS = 2.0
 _RETRY_MOST_SECONDS = 60.0
 _K = TypeVar("_K")
@@ -140,7 +142,8 @@ class Lookups(Generic[_K]):
         if answer is not None:
             seconds = min(max(answer.ttl, pace.least), pace.most)
         else:
-            seconds = min(_RETRY_SECONDS * 2.0 ** (entry.failures - 1), _RETRY_MOST_SECONDS)
+            most = pace.most if self._resolvers.silence < _RETRY_MOST_SECONDS else _RETRY_MOST_SECONDS
+            seconds = min(_RETRY_SECONDS * 2.0 ** (entry.failures - 1), most)
         # Not for a secret: it spreads load.
         return seconds * (1 + _JITTER * random.random())  # noqa: S311
 

@@ -115,6 +115,11 @@ class Resolvers:
         self._open = partial(aiodns.DNSResolver, timeout=first, tries=tries, flags=pycares.ARES_FLAG_EDNS)
         self._channels: dict[str, _Channel] = {}
 
+    @property
+    def silence(self) -> float:
+        """Seconds since any of them answered anything."""
+        return self._now() - max(self._heard.values())
+
     async def close(self) -> None:
         """End what is under way."""
         for channel in self._channels.values():

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import dns.message
 import dns.rdatatype
 
+from blocker.feeds.lookups import Lookups, Pace, _Entry
 from blocker.feeds.resolve import Resolvers
 from blocker.feeds.routes import Limits, Reason, RouteTable
 from tests.gateways.dns_upstream import reply, upstream
@@ -216,3 +217,22 @@ async def test_a_resolver_that_is_out_gives_nothing_up_and_one_that_answers_does
         second.out = False
         await made.wait(10 * DAY)
         assert made.routed == {"11.0.0.1", "11.0.0.2"}, "the second still says the first address"
+
+
+async def test_a_name_that_fails_is_asked_for_more_and_more_seldom_but_in_an_outage_every_minute() -> None:
+    async with world() as made:
+        lookups: Lookups[str] = Lookups(made.resolvers, Pace(least=60.0, most=3600.0), lambda *_: None)
+
+        def waits(*failures: int) -> list[int]:
+            """Seconds until the next look after so many failures, without the tenth that spreads them."""
+            waited = [lookups._wait(_Entry("", LISTED, failures=count), None) for count in failures]
+            return [max(one for one in (2, 4, 60, 64, 128, 2048, 3600) if one <= wait <= 1.1 * one) for wait in waited]
+
+        await made.wait(HOUR)
+        assert waits(1, 2, 7, 11, 12, 16) == [2, 4, 128, 2048, 3600, 3600]
+        made.now += 59.0
+        assert waits(12) == [3600]
+        made.now += 1.0
+        assert {*waits(7, 11, 12, 16)} <= {60, 64}
+        await made.wait(HOUR)
+        assert waits(12) == [3600]
