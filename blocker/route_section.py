@@ -136,7 +136,8 @@ class RouteSettings(Frozen):
         86_400.0,
         ge=0,
         le=2_592_000,
-        description="A route stays so long after its host has moved. Default 86 400: a day.",
+        description="A route stays so long after its host has moved. A host whose servers fail for so long, and for "
+        "max_ttl_seconds, counts as nowhere. Default 86 400: a day.",
     )
     slot_seconds: float = Field(
         600.0, ge=0, le=86_400,

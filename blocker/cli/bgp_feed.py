@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,6 +13,7 @@ from rich.table import Table
 
 from blocker import log
 from blocker.cli.context import Json, of
+from blocker.feeds.route_report import State, Why  # noqa: TC001 - typer reads them at run time
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -45,13 +47,26 @@ def routes(
     context: typer.Context,
     socket: Socket = None,
     hosts: Annotated[bool, typer.Option("--hosts", help="Show the names of listed hosts too.")] = False,
+    state: Annotated[State | None, typer.Option(help="Only addresses in this state.")] = None,
+    why: Annotated[Why | None, typer.Option(help="Only hosts to look at for this.")] = None,
     json: Json = False,
 ) -> None:
-    """Each address of the listed hosts, and why it is or is not announced; asks the running node."""
+    """Each address of the listed hosts, and why it is or is not announced; asks the running node.
+
+    Hosts that a person should look at come last. With --state or --why alone the other table is left out.
+    """
     from blocker.feeds.route_socket import ask_report
 
     run = of(context)
-    found = run.run(ask_report(_socket(run, socket)))
+    found = dict(run.run(ask_report(_socket(run, socket))))
+    found["counts"] = {
+        "states": Counter(entry["state"] for entry in found["addresses"]),
+        "reasons": Counter(entry["reason"] for entry in found["addresses"] if entry["reason"] is not None),
+        "hosts": Counter(entry["why"] for entry in found["hosts"]),
+    }
+    if state or why:
+        found["addresses"] = [entry for entry in found["addresses"] if entry["state"] == state]
+        found["hosts"] = [entry for entry in found["hosts"] if entry["why"] == why]
     if not hosts:
         for entry in (*found["addresses"], *found["hosts"]):
             del entry["host"]
@@ -70,6 +85,9 @@ def _show(run: Context, found: Mapping[str, Any]) -> None:
     for server, results in found["resolvers"].items():
         counts = ", ".join(f"{count} {result}" for result, count in sorted(results.items()))
         run.console.print(f"resolver {server}: {counts or 'not asked yet'}")
+    for what, counted in found["counts"].items():
+        said = ", ".join(f"{count} {which}" for which, count in counted.most_common())
+        run.console.print(f"{what}: {said or 'none'}")
     for rows, columns in (
         (found["addresses"], ("address", "state", "reason", "since", "until", "listed_hosts", "host")),
         (found["hosts"], ("why", "since", "addresses", "host")),

@@ -42,24 +42,32 @@ SPECIAL: Sequence[Network] = tuple(
 _HANDED_OUT = ipaddress.IPv6Network("2000::/3")
 
 
-# Mask and network as whole numbers: ten times as quick as asking the networks.
-_MASKED = {
-    version: tuple((int(one.netmask), int(one.network_address)) for one in SPECIAL if one.version == version)
-    for version in (4, 6)
-}
+class Networks:
+    """Some networks, to ask whether an address is in one of them.
+
+    Cost: a microsecond, whatever their number: one look for each length of their prefixes. A hostile name can have
+    thousands of addresses.
+    """
+
+    def __init__(self, networks: Iterable[Network]) -> None:
+        self._at: dict[int, dict[int, set[int]]] = {4: {}, 6: {}}
+        for one in networks:
+            self._at[one.version].setdefault(int(one.netmask), set()).add(int(one.network_address))
+
+    def __contains__(self, address: Address) -> bool:
+        number = int(address)
+        for mask, there in self._at[address.version].items():  # noqa: SIM110 - twice as quick as any()
+            if number & mask in there:
+                return True
+        return False
+
+
+_SPECIAL = Networks(SPECIAL)
 
 
 def is_special(address: Address) -> bool:
     """Whether an address is set apart by IANA, so that no site of the internet can be reached at it."""
-    if isinstance(address, ipaddress.IPv6Address) and address not in _HANDED_OUT:
-        return True
-    number = int(address)
-    return any(number & mask == network for mask, network in _MASKED[address.version])
-
-
-def inside(address: Address, networks: Iterable[Network]) -> bool:
-    """Whether an address is in one of some networks."""
-    return any(address in network for network in networks)
+    return address in _SPECIAL or (address.version == 6 and address not in _HANDED_OUT)
 
 
 def neighbourhood(address: Address) -> Network:

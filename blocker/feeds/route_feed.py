@@ -17,11 +17,13 @@ import structlog
 from blocker.errors import BlockerError, StoreUnavailable
 from blocker.feeds import route_report, route_state
 from blocker.feeds.bgp import Form
-from blocker.feeds.resolve import Lookups, Pace, Resolvers
+from blocker.feeds.lookups import Lookups, Pace
+from blocker.feeds.resolve import Resolvers
 from blocker.feeds.route_hosts import hosts_of, literal, name_id, routed_lists, with_www
 from blocker.feeds.route_metrics import RouteCounts
 from blocker.feeds.route_socket import RouteSocket
 from blocker.feeds.routes import Limits, Reason, RouteTable
+from blocker.feeds.sightings import FAMILIES
 from blocker.ingest.cleartext import read_rules, sealer
 from blocker.ingest.never_block import read_popular
 from blocker.log import describe
@@ -123,6 +125,7 @@ class RouteFeed:
         self.resolvers = Resolvers(
             settings.resolvers, quorum=settings.quorum, seconds=settings.lookup_seconds, tries=settings.lookup_tries,
             give_up_seconds=max(settings.hold_down_seconds, settings.max_ttl_seconds),
+            fresh_seconds=settings.min_ttl_seconds,
         )  # fmt: skip
         self._lookups = Lookups(self.resolvers, pace_of(settings), self._heard)
         self._popular_lookups = Lookups(self.resolvers, pace_of(settings, popular=True), self._heard_popular)
@@ -167,7 +170,8 @@ class RouteFeed:
         """Take over another configuration; resolvers, socket and `enabled` are those of the start."""
         self._settings, self._guards, self._policy = settings, guards, policy
         self.table.configure(limits_of(settings), self._own(), settings.trial_networks)
-        if self._lookups is not None and self._popular_lookups is not None:
+        if self.resolvers is not None and self._lookups is not None and self._popular_lookups is not None:
+            self.resolvers.fresh_seconds = settings.min_ttl_seconds
             self._lookups.pace = pace_of(settings)
             self._popular_lookups.pace = pace_of(settings, popular=True)
         self._popular_changed = True
@@ -255,7 +259,7 @@ class RouteFeed:
             if (address := literal(name)) is None:
                 asked[key] = name
             else:
-                self.table.answered(key, [address], now, complete=True)
+                self.table.answered(key, [address], now, complete=FAMILIES)
         if self._lookups is not None:
             self._lookups.want(asked)
         self.settled = False

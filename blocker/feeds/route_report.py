@@ -3,23 +3,26 @@
 Hosts to look at, by `why`:
 
 - `dead`: in no resolver's answer for `dead_after_seconds`; the entry of the list may be out of date
-- `many`: more addresses than one host may have routes; routes do not hold it, a rule for resolvers does
-- `moved-address`, `moved-network`: now at an address of a popular host, or in the network around one (/24, /48), and
-  was elsewhere: its owner may want somebody else to be stopped, or it has gone behind a content network
+- `many`: more addresses at once than one host may have routes; routes do not hold it, a rule for resolvers does
+- `flux`: more in a hold-down than one host may have routes, though not at once; as little held
+- `moved-address`, `moved-network`: came, a hold-down ago or less, from elsewhere to an address of a popular host, or to
+  the network around one (/24, /48): its owner may want somebody else to be stopped, or it has gone behind a content
+  network
 - `popular`: a popular host itself. Its traffic is not taken; pages there need a filter that bears it
 """
 
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any, Protocol
+import math
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from blocker.feeds.addresses import neighbourhood
 from blocker.feeds.routes import Reason
 from blocker.ingest.never_block import parents
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterator, Mapping
 
     from blocker.feeds.addresses import Network
     from blocker.feeds.resolve import Resolvers
@@ -28,6 +31,8 @@ if TYPE_CHECKING:
     from blocker.feeds.sightings import Seen
     from blocker.route_section import RouteSettings
 
+State = Literal["announced", "held", "waiting", "refused"]
+Why = Literal["dead", "many", "flux", "moved-address", "moved-network", "popular"]
 # Names looked at between two turns of the event loop: well under a millisecond.
 _SLICE = 32
 
@@ -77,6 +82,7 @@ async def report(feed: Feed, now: float) -> Mapping[str, Any]:
 def _addresses(table: RouteTable, key: NameId, seen: Seen, settings: RouteSettings) -> Iterator[dict[str, Any]]:
     for address, sighting in seen.at.items():
         reason = table.reason(address, key)
+        state: State
         if reason is None:
             state = "announced" if sighting.gone is None else "held"
         else:
@@ -96,29 +102,34 @@ def _looks(feed: Feed, key: NameId, seen: Seen, around: Collection[Network], now
     settings = feed.settings
     name = feed.names.get(key)
     if name is not None and is_popular(name, feed.popular):
-        yield {"why": "popular", "since": None, "addresses": seen.most}
+        yield _look("popular", seen.most)
     elif (moved := _moved(feed.table, seen, around)) is not None:
-        yield {"why": moved[0], "since": moved[1], "addresses": seen.most}
+        yield _look(moved[0], seen.most, since=moved[1])
     if seen.absent is not None and now - seen.absent >= settings.dead_after_seconds:
-        yield {"why": "dead", "since": seen.absent, "addresses": 0}
+        yield _look("dead", 0, since=seen.absent)
     if seen.most > settings.max_per_host:
-        yield {"why": "many", "since": None, "addresses": seen.most}
+        yield _look("many", seen.most)
+    elif any(feed.table.reason(address, key) is Reason.HOST_LIMIT for address in seen.at):
+        yield _look("flux", len(seen.at))
 
 
-def _moved(table: RouteTable, seen: Seen, around: Collection[Network]) -> tuple[str, float] | None:
-    """Whether a host is where popular ones are and was elsewhere; how near, and since when."""
-    near: dict[str, Sequence[float]] = {"moved-address": [], "moved-network": []}
-    elsewhere = []
+def _look(why: Why, addresses: int, since: float | None = None) -> dict[str, Any]:
+    return {"why": why, "since": since, "addresses": addresses}
+
+
+def _moved(table: RouteTable, seen: Seen, around: Collection[Network]) -> tuple[Why, float] | None:
+    """Whether a host came to where popular ones are from elsewhere; how near, and since when."""
+    near: dict[Why, list[float]] = {"moved-address": [], "moved-network": []}
+    elsewhere = math.inf
     for address, sighting in seen.at.items():
         if table.refusal(address) is Reason.POPULAR:
-            near["moved-address"] = [*near["moved-address"], sighting.first]
+            near["moved-address"].append(sighting.first)
         elif neighbourhood(address) in around:
-            near["moved-network"] = [*near["moved-network"], sighting.first]
+            near["moved-network"].append(sighting.first)
         else:
-            elsewhere.append(sighting.first)
+            elsewhere = min(elsewhere, sighting.first)
     for why, since in near.items():
-        later = [first for first in since if elsewhere and first > min(elsewhere)]
-        if later:
+        if later := [first for first in since if first > elsewhere]:
             return why, min(later)
     return None
 

@@ -36,11 +36,11 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from blocker.feeds.addresses import inside, is_special
+from blocker.feeds.addresses import Networks, is_special
 from blocker.feeds.sightings import Seen
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
     from blocker.feeds.addresses import Address, Network
 
@@ -114,7 +114,7 @@ class RouteTable:
         self.popular: dict[NameId, Seen] = {}
         self.refused: Counter[Reason] = Counter()  # by reason: addresses of names, each name's own
         self._limits = limits
-        self._own, self._trial = tuple(own), tuple(trial)
+        self._own, self._trial = Networks(own), Networks(trial)
         self._names: dict[NameId, _Name] = {}
         self._seen_at: dict[Address, set[NameId]] = {}
         self._popular_at: Counter[Address] = Counter()
@@ -133,7 +133,7 @@ class RouteTable:
 
     def configure(self, limits: Limits, own: Iterable[Network], trial: Iterable[Network]) -> None:
         """Take over other limits and networks."""
-        self._limits, self._own, self._trial = limits, tuple(own), tuple(trial)
+        self._limits, self._own, self._trial = limits, Networks(own), Networks(trial)
         self._review.update(self._names)
         self._trim()
 
@@ -165,7 +165,7 @@ class RouteTable:
         for name in wanted - self._names.keys():
             self._names[name] = _Name(Seen())
 
-    def answered(self, name: NameId, addresses: Iterable[Address], now: float, *, complete: bool) -> None:
+    def answered(self, name: NameId, addresses: Iterable[Address], now: float, *, complete: Collection[int]) -> None:
         """Where a listed name is, as `Seen.answered`; one that is not listed is nobody's business."""
         one = self._names.get(name)
         if one is None:
@@ -180,7 +180,9 @@ class RouteTable:
             self._seen_at.setdefault(address, set()).add(name)
         self._review.add(name)
 
-    def popular_answered(self, name: NameId, addresses: Iterable[Address], now: float, *, complete: bool) -> None:
+    def popular_answered(
+        self, name: NameId, addresses: Iterable[Address], now: float, *, complete: Collection[int]
+    ) -> None:
         """Where a popular name is."""
         seen = self.popular.setdefault(name, Seen())
         before = set(seen.at)
@@ -195,9 +197,9 @@ class RouteTable:
 
     def refusal(self, address: Address) -> Reason | None:
         """What speaks against an address whoever is at it."""
-        if inside(address, self._own):
+        if address in self._own:
             return Reason.OWN
-        if is_special(address) and not inside(address, self._trial):
+        if is_special(address) and address not in self._trial:
             return Reason.SPECIAL
         return Reason.POPULAR if self._popular_at[address] > 0 else None
 

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from heapq import nsmallest
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Collection, Iterable, Iterator
 
     from blocker.feeds.addresses import Address
+
+#: The families of addresses.
+FAMILIES = frozenset((4, 6))
 
 
 @dataclass(slots=True)
@@ -43,7 +47,7 @@ class Seen:
         addresses: Iterable[Address],
         now: float,
         *,
-        complete: bool,
+        complete: Collection[int],
         keep: int,
         useless: Callable[[Address], bool] = lambda _: False,
     ) -> None:
@@ -52,26 +56,26 @@ class Seen:
         Args:
             addresses: All that they said; none if the name is not there.
             now: When.
-            complete: Whether all of them said something; otherwise nothing counts as gone, since it may be what the
-                silent one would have said.
+            complete: The families of which all of them said something; of the others nothing counts as gone, since it
+                may be what the silent one would have said.
             keep: Remember so many addresses. Known ones come first, then those present, so that an answer of hundreds
                 does not push out what is known.
             useless: Whether an address is of no use; such ones are forgotten first, so that junk pushes out nothing.
         """
         present = set(addresses)
         self.most = len(present)
-        if complete:
-            self.absent = None if present else (self.absent if self.absent is not None else now)
-        elif present:
+        if present:
             self.absent = None
+        elif self.absent is None and FAMILIES.issubset(complete):
+            self.absent = now
         for address, sighting in self.at.items():
             if address in present:
                 sighting.gone = None
-            elif complete and sighting.gone is None:
+            elif sighting.gone is None and address.version in complete:
                 sighting.gone = now
         self.at.update((address, Sighting(now)) for address in present - self.at.keys())
         if len(self.at) > keep:
-            self.at = dict(sorted(self.at.items(), key=lambda item: (useless(item[0]), *_worth(*item)))[:keep])
+            self.at = dict(nsmallest(keep, self.at.items(), key=lambda item: (useless(item[0]), *_worth(*item))))
 
     def forget(self, now: float, hold_down: float) -> None:
         """Drop the addresses that it left a hold-down ago."""

@@ -1,5 +1,5 @@
 """The real programs around a route feed, on this machine's own addresses and free ports: Knot DNS as the resolver's
-source of truth, ExaBGP as the speaker and BIRD as the router, the latter two with the configurations of `deploy`.
+source of truth, ExaBGP as the speaker, BIRD and FRR as routers, all but the first with the configurations of `deploy`.
 """
 
 from __future__ import annotations
@@ -159,13 +159,20 @@ def _record(value: str) -> str:
 
 
 class Bird(_Process):
-    """The router of `deploy/bird`."""
+    """The router of `deploy/bird`.
 
-    def __init__(self, directory: Path) -> None:
+    Args:
+        directory: Gets a directory of its own.
+        most: Routes of a family that it takes; None for what the file says.
+    """
+
+    def __init__(self, directory: Path, most: int | None = None) -> None:
         super().__init__(directory, "bird")
         self.port = free_port()
         text = (DEPLOY / "bird" / "bird.conf").read_text("utf-8")
         text = text.replace("192.0.2.10", FEED).replace("192.0.2.1", ROUTER).replace("port 179", f"port {self.port}")
+        if most is not None:
+            text = text.replace("import limit 20000", f"import limit {most}")
         (self.directory / "bird.conf").write_text(text, "utf-8")
         self.run([binary("bird"), "-f", "-c", "bird.conf", "-s", "ctl", "-P", "pid"])
         until((self.directory / "ctl").exists)
@@ -177,10 +184,25 @@ class Bird(_Process):
         )  # fmt: skip
         return done.stdout
 
-    def routes(self) -> set[str]:
-        """The addresses that it routes."""
+    def prefixes(self) -> set[str]:
+        """What it routes."""
         text = self.show("master4") + self.show("master6")
-        return {found[1] for found in re.finditer(r"^([0-9a-f.:]+)/(?:32|128) ", text, re.MULTILINE)}
+        return set(re.findall(r"^([0-9a-f.:]+/\d+) ", text, re.MULTILINE))
+
+    def routes(self) -> set[str]:
+        """The addresses among them."""
+        return {prefix.removesuffix("/32").removesuffix("/128") for prefix in self.prefixes()}
+
+    def received(self) -> tuple[int, int]:
+        """Announcements and withdrawals that came since the session is up, each route of an UPDATE one."""
+        done = subprocess.run(
+            [binary("birdc"), "-s", str(self.directory / "ctl"), "show", "protocols", "all", "blocker"],
+            capture_output=True, text=True, check=True,
+        )  # fmt: skip
+        updates, withdraws = (
+            sum(map(int, re.findall(rf"Import {kind}: +(\d+)", done.stdout))) for kind in ("updates", "withdraws")
+        )
+        return updates, withdraws
 
     def flows(self) -> str:
         return self.show("flowtab4") + self.show("flowtab6")
@@ -190,17 +212,87 @@ class Bird(_Process):
         until(lambda: self.routes() == set(addresses), 30)
 
 
-class ExaBgp(_Process):
-    """ExaBGP as in `deploy/exabgp`, which runs `blocker bgp-feed`."""
+class Frr(_Process):
+    """The router of `deploy/frr`: its bgpd alone, which needs neither zebra nor root. As `Bird`."""
 
-    def __init__(self, directory: Path, bird: Bird, socket: Path) -> None:
+    def __init__(self, directory: Path, most: int | None = None) -> None:
+        super().__init__(directory, "frr")
+        self.port = free_port()
+        text = (DEPLOY / "frr" / "frr.conf").read_text("utf-8")
+        text = text.replace("192.0.2.10", FEED).replace("192.0.2.1", ROUTER)
+        if most is not None:
+            text = text.replace("maximum-prefix 20000", f"maximum-prefix {most}")
+        config = self.directory / "frr.conf"
+        config.write_text(text, "utf-8")
+        self.run(
+            [
+                binary("/usr/lib/frr/bgpd"), "--skip_runas", "--no_zebra", "--listenon", ROUTER, "--bgp_port",
+                str(self.port), "--vty_port", "0", "--vty_socket", str(self.directory), "--config_file", str(config),
+                "--pid_file", str(self.directory / "pid"), "--log", "stdout",
+            ]
+        )  # fmt: skip
+        until((self.directory / "bgpd.vty").exists)
+        # So that it also says what it refuses.
+        families = [
+            (f"address-family {one} unicast", f"neighbor {FEED} soft-reconfiguration inbound", "exit-address-family")
+            for one in ("ipv4", "ipv6")
+        ]
+        self._vtysh("configure terminal", "router bgp 65001", *families[0], *families[1])
+
+    def _vtysh(self, *commands: str) -> str:
+        words = [word for command in commands for word in ("--command", command)]
+        history = self.directory / "history"
+        done = subprocess.run(
+            [binary("vtysh"), "--vty_socket", str(self.directory), "--histfile", str(history), *words],
+            capture_output=True, text=True, check=True,
+        )  # fmt: skip
+        return done.stdout
+
+    def show(self, what: str) -> dict[str, Any]:
+        """What `show bgp … json` says."""
+        found: dict[str, Any] = json.loads(self._vtysh(f"show bgp {what} json"))
+        return found
+
+    def received(self) -> set[str]:
+        """What came, whatever became of it."""
+        said = [self.show(f"{family} unicast neighbors {FEED} received-routes") for family in ("ipv4", "ipv6")]
+        return {prefix for one in said for prefix in one["receivedRoutes"]}
+
+    def prefixes(self) -> set[str]:
+        """What it routes."""
+        found = [self.show(f"{family} unicast")["routes"] for family in ("ipv4", "ipv6")]
+        return {
+            prefix for routes in found for prefix, paths in routes.items() if any(one.get("bestpath") for one in paths)
+        }
+
+    def becomes(self, *addresses: str) -> None:
+        """Wait until it has just these."""
+        until(lambda: self.prefixes() == {_prefix(one) for one in addresses}, 30)
+
+
+def _prefix(address: str) -> str:
+    return f"{address}/{ip_address(address).max_prefixlen}"
+
+
+class ExaBgp(_Process):
+    """ExaBGP as in `deploy/exabgp`, which runs `blocker bgp-feed`.
+
+    Args:
+        directory: Gets a directory of its own.
+        router: Its neighbor.
+        socket: The node's.
+        more: Lines for the neighbor in the configuration.
+    """
+
+    def __init__(self, directory: Path, router: Bird | Frr, socket: Path, more: str = "") -> None:
         super().__init__(directory, "exabgp")
         text = (DEPLOY / "exabgp" / "exabgp.conf").read_text("utf-8").replace("192.0.2.10", FEED)
         text = text.replace("neighbor 192.0.2.1 ", f"neighbor {ROUTER} ").replace(
             "/run/blocker/routes.sock", str(socket)
         )
         text = text.replace("/usr/local/bin/blocker", " ".join(program()))
-        text = text.replace("connect 179;", f"connect {bird.port};")
+        text = text.replace("connect 179;", f"connect {router.port};")
+        text = text.replace("    family {", f"    {more}\n    family {{")
         (self.directory / "exabgp.conf").write_text(text, "utf-8")
         text = (DEPLOY / "exabgp" / "exabgp.env").read_text("utf-8")
         (self.directory / "exabgp.env").write_text(text.replace("'exabgp'", f"'{getpass.getuser()}'"), "utf-8")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import subprocess
@@ -204,6 +205,60 @@ def test_exabgp_and_the_feed_that_are_killed_get_everything_anew(world: World) -
     until(lambda: node.metric("blocker_routes", family="ipv4") == 1)
     os.kill(feed, signal.SIGKILL)
     bird.becomes("198.18.0.7")
+
+
+def test_no_route_is_on_the_wire_twice_whoever_is_killed(world: World) -> None:
+    """BIRD counts what it receives. A route of a marker comes after all that came before it: no waiting for nothing."""
+    knot, bird, node, exabgp = world.knot, world.bird, world.node, world.exabgp
+    sites = {f"site{at}": [f"198.18.1.{at}", f"2001:db8::1:{at}"] for at in range(20)}
+    knot.serve(**sites)
+    pages = [f"http://{name}.example/x/" for name in sites]
+    wanted = {address for addresses in sites.values() for address in addresses}
+    node.push(*pages)
+    bird.becomes(*wanted)
+    until(lambda: node.report()["settled"])
+    markers = itertools.count(1)
+
+    def marked() -> tuple[int, int]:
+        """What BIRD has received until the route of a marker."""
+        marker = next(markers)
+        knot.serve(**{f"marker{marker}": f"198.18.2.{marker}"})
+        pages.append(f"http://marker{marker}.example/x/")
+        wanted.add(f"198.18.2.{marker}")
+        node.push(*pages)
+        bird.becomes(*wanted)
+        return bird.received()
+
+    assert marked() == (41, 0)
+
+    os.kill(exabgp.feed(), signal.SIGKILL)
+    until(lambda: node.metric("blocker_route_feeds") == 0)
+    until(lambda: node.metric("blocker_route_feeds") == 1)
+    assert marked() == (42, 0), "the feed anew"
+
+    node.process.kill()
+    node.process.start()
+    until(lambda: node.metric("blocker_route_feeds") == 1)
+    assert marked() == (43, 0), "the node that was killed"
+
+    node.process.stop()
+    node.process.start()
+    until(lambda: node.metric("blocker_route_feeds") == 1)
+    assert marked() == (44, 0), "the node that was stopped"
+
+    for end in (exabgp.kill, exabgp.stop):
+        end()
+        bird.becomes()
+        exabgp.start()
+        bird.becomes(*wanted)
+        assert marked() == (len(wanted), 0), "ExaBGP anew: each route once"
+
+    os.kill(exabgp.feed(), signal.SIGKILL)
+    node.process.kill()
+    node.process.start()
+    until(lambda: node.metric("blocker_route_feeds") == 1)
+    assert marked() == (len(wanted), 0), "both"
+    assert node.metric("blocker_route_feed_errors") == 0
 
 
 @pytest.mark.parametrize("world", [{"when_stopped": "withdraw"}], indirect=True)

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 import pytest
 import structlog
 
-from blocker.feeds.resolve import Answer, Lookups, Pace, Resolvers
+from blocker.feeds.lookups import Lookups, Pace
+from blocker.feeds.resolve import Answer, Resolvers
+from blocker.feeds.sightings import FAMILIES
 from tests.feeds.network import Knot
 from tests.redis_server import free_port
 
@@ -48,7 +50,7 @@ async def test_both_families_and_the_end_of_an_alias_are_found(knot: Knot) -> No
         answer = await look_up(name, knot.address)
         assert told(answer) == {"192.0.2.1", "192.0.2.2", "2001:db8::1"}
         assert answer is not None
-        assert (answer.ttl, answer.complete) == (300, True)
+        assert (answer.ttl, answer.complete) == (300, FAMILIES)
     assert told(await look_up("six.example", knot.address)) == {"2001:db8::6"}
 
 
@@ -60,7 +62,7 @@ async def test_five_hundred_addresses_come_whole(knot: Knot) -> None:
 
 async def test_a_name_that_is_nowhere_is_an_answer_and_a_resolver_that_is_down_is_none(knot: Knot) -> None:
     answer = await look_up("nowhere.example", knot.address)
-    assert answer == Answer(frozenset(), float("inf"), complete=True)
+    assert answer == Answer(frozenset(), float("inf"), complete=FAMILIES)
     assert await look_up("nowhere.example", f"127.0.0.1:{free_port()}") is None
     # Knot is no authority for it and refuses: that says nothing about the name.
     assert await look_up("elsewhere.test", knot.address) is None
@@ -82,7 +84,7 @@ async def test_with_one_resolver_down_an_answer_is_not_complete_until_it_is_give
     down = f"127.0.0.1:{free_port()}"
     answer = await look_up("name.example", knot.address, down)
     assert answer is not None
-    assert (told(answer), answer.complete) == ({"192.0.2.1"}, False)
+    assert (told(answer), answer.complete) == ({"192.0.2.1"}, frozenset())
     resolvers = Resolvers([knot.address, down], quorum=2, seconds=0.5, tries=1, give_up_seconds=0.2)
     try:
         await resolvers.look_up("name.example")

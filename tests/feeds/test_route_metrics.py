@@ -17,6 +17,7 @@ from blocker.feeds.route_hosts import name_id
 from blocker.feeds.route_report import report
 from blocker.feeds.route_socket import ask_report
 from blocker.feeds.routes import Reason
+from blocker.feeds.sightings import FAMILIES
 from blocker.route_section import RouteSettings
 from blocker.sections import GuardSettings
 from blocker.store.sealing import Keyring
@@ -57,7 +58,7 @@ def feed(tmp_path: Path) -> RouteFeed:
     table = made.table
     table.popular_known = True
     table.listed(made.names, 0.0)
-    table.popular_answered("p", [ip_address("11.1.1.1")], 0.0, complete=True)
+    table.popular_answered("p", [ip_address("11.1.1.1")], 0.0, complete=FAMILIES)
     for name, first, second in (
         ("pages", ["11.0.0.1", "2a00::1", "10.0.0.1"], ["2a00::1", "10.0.0.1"]),
         ("dead", ["11.0.0.2"], []),
@@ -66,8 +67,8 @@ def feed(tmp_path: Path) -> RouteFeed:
         ("crowd", [f"11.3.0.{at}" for at in range(9)], [f"11.3.0.{at}" for at in range(9)]),
         ("en.popular.example", ["11.1.1.1"], ["11.1.1.1"]),
     ):
-        table.answered(key(name), map(ip_address, first), 0.0, complete=True)
-        table.answered(key(name), map(ip_address, second), 100.0, complete=True)
+        table.answered(key(name), map(ip_address, first), 0.0, complete=FAMILIES)
+        table.answered(key(name), map(ip_address, second), 100.0, complete=FAMILIES)
     made._tell(table.step(100.0))
     return made
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv4Address, ip_network
+from ipaddress import IPv4Address, IPv6Address, ip_network
 from typing import TYPE_CHECKING
 
 from hypothesis import settings
@@ -11,13 +11,20 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from blocker.feeds.addresses import is_special
 from blocker.feeds.routes import Limits, RouteTable
+from blocker.feeds.sightings import FAMILIES
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from blocker.feeds.addresses import Address
 
 OWN = ip_network("11.0.0.0/29")
 # A few addresses, so that names meet: eight own, private ones, and others that anybody may have.
-ADDRESSES = [IPv4Address(f"11.0.0.{at}") for at in range(24)] + [IPv4Address(f"10.0.0.{at}") for at in range(3)]
+ADDRESSES: Sequence[Address] = [
+    *(IPv4Address(f"11.0.0.{at}") for at in range(18)), *(IPv4Address(f"10.0.0.{at}") for at in range(2)),
+    *(IPv6Address(f"2a00::{at}") for at in range(6)), IPv6Address("::ffff:11.0.0.9"),
+]  # fmt: skip
+FAMILY_SETS = st.sets(st.sampled_from(sorted(FAMILIES)))
 NAMES = [f"n{at}" for at in range(6)]
 POPULAR = ["p0", "p1"]
 HOLD, SLOT, WITHIN = 1000.0, 100.0, 20.0
@@ -36,9 +43,9 @@ class Routes(RuleBasedStateMachine):
         self.table.popular_known = True
         self.now = 0.0
         self.listed: set[str] = set()
-        self.last: dict[str, set[IPv4Address]] = {}
-        self.left: dict[tuple[str, IPv4Address], float] = {}
-        self.popular: dict[tuple[str, IPv4Address], float] = {}  # still there: infinite; else when it went
+        self.last: dict[str, set[Address]] = {}
+        self.left: dict[tuple[str, Address], float] = {}
+        self.popular: dict[tuple[str, Address], float] = {}  # still there: infinite; else when it went
         self.peer: set[Address] = set()  # what a router has
         self.times: list[float] = []  # of announcements
 
@@ -50,23 +57,26 @@ class Routes(RuleBasedStateMachine):
             self.left = {key: when for key, when in self.left.items() if key[0] != gone}
         self.listed = names
 
-    @rule(name=st.sampled_from(NAMES), addresses=st.sets(st.sampled_from(ADDRESSES)), complete=st.booleans())
-    def answer(self, name: str, addresses: set[IPv4Address], complete: bool) -> None:
+    @rule(name=st.sampled_from(NAMES), addresses=st.sets(st.sampled_from(ADDRESSES)), complete=FAMILY_SETS)
+    def answer(self, name: str, addresses: set[Address], complete: set[int]) -> None:
         self.table.answered(name, addresses, self.now, complete=complete)
         if name not in self.listed:
             return
         before = self.last.get(name, set())
         for address in addresses:
             self.left.pop((name, address), None)
-        if complete:
-            self.left.update({(name, address): self.now for address in before - addresses})
-        self.last[name] = addresses if complete else before | addresses
+        gone = {address for address in before - addresses if address.version in complete}
+        self.left.update({(name, address): self.now for address in gone})
+        self.last[name] = (before | addresses) - gone
 
-    @rule(name=st.sampled_from(POPULAR), addresses=st.sets(st.sampled_from(ADDRESSES), max_size=4))
-    def popular_answer(self, name: str, addresses: set[IPv4Address]) -> None:
-        self.table.popular_answered(name, addresses, self.now, complete=True)
+    @rule(
+        name=st.sampled_from(POPULAR), addresses=st.sets(st.sampled_from(ADDRESSES), max_size=4), complete=FAMILY_SETS
+    )
+    def popular_answer(self, name: str, addresses: set[Address], complete: set[int]) -> None:
+        self.table.popular_answered(name, addresses, self.now, complete=complete)
         for key in [key for key in self.popular if key[0] == name and key[1] not in addresses]:
-            self.popular[key] = min(self.popular[key], self.now)
+            if key[1].version in complete:
+                self.popular[key] = min(self.popular[key], self.now)
         self.popular.update({(name, address): float("inf") for address in addresses})
 
     @rule(seconds=st.sampled_from([0.0, 1.0, 10.0, 30.0, 61.0, 150.0, 999.0, 1000.0]))

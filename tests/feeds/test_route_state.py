@@ -13,6 +13,7 @@ from blocker.errors import FormatError, KeyMaterialError
 from blocker.feeds import route_state
 from blocker.feeds.route_hosts import name_id
 from blocker.feeds.routes import Limits, RouteTable
+from blocker.feeds.sightings import FAMILIES
 from blocker.store.sealing import Sealer
 
 if TYPE_CHECKING:
@@ -26,11 +27,11 @@ def filled() -> RouteTable:
     table = RouteTable(Limits())
     table.popular_known = True
     table.listed(["a", "b"], 1.0)
-    table.answered("a", ADDRESSES, 1.0, complete=True)
-    table.answered("b", [], 2.0, complete=True)
-    table.popular_answered("p", [ip_address("11.9.9.9")], 1.5, complete=True)
+    table.answered("a", ADDRESSES, 1.0, complete=FAMILIES)
+    table.answered("b", [], 2.0, complete=FAMILIES)
+    table.popular_answered("p", [ip_address("11.9.9.9")], 1.5, complete=FAMILIES)
     table.step(3.0)
-    table.answered("a", ADDRESSES[:1], 4.0, complete=True)
+    table.answered("a", ADDRESSES[:1], 4.0, complete=FAMILIES)
     table.step(4.0)
     return table
 

@@ -9,6 +9,7 @@ import pytest
 
 from blocker.feeds.addresses import is_special
 from blocker.feeds.routes import Limits, Reason, RouteTable
+from blocker.feeds.sightings import FAMILIES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -29,7 +30,7 @@ def table(*names: str, own: bool = True, known: bool = True, **limits: float) ->
 
 
 def says(made: RouteTable, name: str, addresses: Iterable[Address], now: float) -> None:
-    made.answered(name, addresses, now, complete=True)
+    made.answered(name, addresses, now, complete=FAMILIES)
 
 
 def test_an_address_is_announced_when_it_is_seen_and_stays_for_the_hold_down() -> None:
@@ -111,15 +112,15 @@ def test_own_addresses_are_refused_and_withdrawn_when_they_become_own() -> None:
 
 def test_a_popular_address_is_never_taken_along_and_is_withdrawn_at_once() -> None:
     made = table("a", changes_per_minute=1)
-    made.popular_answered("popular", [FREE[0]], 0.0, complete=True)
+    made.popular_answered("popular", [FREE[0]], 0.0, complete=FAMILIES)
     says(made, "a", FREE[:2], 0.0)
     assert made.step(0.0).announce == (FREE[1],)
     assert made.reason(FREE[0], "a") is Reason.POPULAR
-    made.popular_answered("popular", [FREE[1]], 1.0, complete=True)
+    made.popular_answered("popular", [FREE[1]], 1.0, complete=FAMILIES)
     assert made.step(1.0).withdraw == (FREE[1],), "no limit of changes keeps it"
     # The popular name rotates: where it was a while ago it may be again in a minute.
     assert made.reason(FREE[0], "a") is Reason.POPULAR
-    made.popular_answered("popular", [FREE[1]], 1.0 + DAY, complete=True)
+    made.popular_answered("popular", [FREE[1]], 1.0 + DAY, complete=FAMILIES)
     assert made.step(1.0 + DAY).announce == (FREE[0],)
     made.popular_names([])
     assert made.step(3.0 + DAY).announce == (), "one change a minute"
@@ -235,8 +236,8 @@ def test_what_one_resolver_does_not_say_while_another_is_silent_stays() -> None:
     says(made, "a", FREE[:2], 0.0)
     made.step(0.0)
     for now in (DAY, 2 * DAY, 10 * DAY):
-        made.answered("a", FREE[1:2], now, complete=False)
-        made.answered("a", [], now, complete=False)
+        made.answered("a", FREE[1:2], now, complete=())
+        made.answered("a", [], now, complete=())
         assert not made.step(now)
     says(made, "a", FREE[1:2], 11 * DAY)
     assert made.step(12 * DAY).withdraw == (FREE[0],)
@@ -266,7 +267,7 @@ def test_a_restored_table_goes_on_where_the_other_was() -> None:
     first = table("a", "b")
     says(first, "a", FREE[:1], 0.0)
     says(first, "b", FREE[1:2], 0.0)
-    first.popular_answered("popular", [FREE[9]], 0.0, complete=True)
+    first.popular_answered("popular", [FREE[9]], 0.0, complete=FAMILIES)
     first.step(0.0)
     says(first, "a", FREE[2:3], 100.0)
     first.step(100.0)
