@@ -11,7 +11,7 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from blocker.cli import audit, history, holds, publishing
+from blocker.cli import audit, history, holds, inspected, publishing
 from blocker.cli.context import Context, Json, of, usable_sources
 from blocker.errors import SourceError, StoreError
 from blocker.ingest.cleartext import load_rules
@@ -33,6 +33,7 @@ app.command("rollback")(history.roll_back)
 app.command("export")(history.export)
 publishing.register(app)
 holds.register(app)
+app.command("inspected")(inspected.show_inspected)
 app.command("audit")(audit.audit)
 NameArgument = history.NameArgument
 
