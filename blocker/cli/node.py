@@ -234,9 +234,13 @@ class Node:
         await management.canaries.run()
 
     async def _announced_or_late(self) -> None:
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(FIRST_LISTS_SECONDS):
-                await self._announced.wait()
+        """Until the node decides, is late to, or ends."""
+        waiting = [asyncio.create_task(one.wait()) for one in (self._announced, self._stopping)]
+        try:
+            await asyncio.wait(waiting, timeout=FIRST_LISTS_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for one in waiting:
+                one.cancel()
 
     async def _ingest(self) -> None:
         from blocker.ingest.worker import IngestWorker  # loads httpx

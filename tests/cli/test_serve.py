@@ -9,12 +9,14 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import httpx
 import pytest
 
+from blocker.cli.node import FIRST_LISTS_SECONDS
 from tests.cli.conftest import SAMPLES
 from tests.e2e.processes import NodeProcess, environment, program, spawn, until
 from tests.redis_server import free_port
@@ -128,7 +130,9 @@ def test_logs_are_one_line_a_record(blocker: CommandLine) -> None:
         ) as node:
             node.start(ready=False)
             until(lambda node=node: "hits wait in memory" in node.log())  # type: ignore[misc]
+            stopping = time.monotonic()
             assert node.stop() == 0
+            assert time.monotonic() - stopping < FIRST_LISTS_SECONDS / 2, "nothing waits for lists any more"
             lines = node.log().splitlines()
             node.logs.unlink()
         for line in lines:
