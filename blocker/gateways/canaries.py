@@ -193,10 +193,14 @@ class Canaries:
         every = [canary for canaries in wanted.values() for canary in canaries]
         asked = [url for canary in every for url in (canary.url, canary.beside, canary.host)]
         self._engine.canaries = frozenset(map(canonicalize, asked))
-        held: set[tuple[str, str]] = set()
+        known, held = set(self._states), set[tuple[str, str]]()
         async with asyncio.TaskGroup() as tasks:
             for probe in self._probes:
                 tasks.create_task(self._look_through(probe, wanted, held))
+        good = [one for one in held - known if self._states[one].reason is None]
+        if good:  # one line for all of them: at a start there is one for each list and gateway
+            lists, gateways = ({one[at] for one in good} for at in range(2))
+            log.info("canaries ok", lists=sorted(lists), gateways=sorted(gateways))
         for gone in self._states.keys() - held:
             del self._states[gone]
 
@@ -336,9 +340,9 @@ class Canaries:
         )
         if before is not None and before.reason is reason:
             return
-        if reason is None:
+        if reason is None and before is not None:
             log.info("canary ok", list=name, gateway=gateway)
-        else:
+        elif reason is not None:
             log.error("canary failed", list=name, gateway=gateway, reason=reason.value)
 
 
