@@ -7,6 +7,9 @@ Answered are SOA and NS of a zone's own name, AXFR (RFC 5936) and IXFR (RFC 1995
 zone: by TSIG (RFC 8945) or, where a resolver knows none, by its network. An IXFR over UDP is answered with the SOA, so
 that the secondary comes over TCP. What is in a zone can be had by transfer alone: every other question is refused.
 Whoever asks learns nothing by an error but its code, and is not logged.
+
+Over UDP every refusal is under twice its query, and so is all that is signed. An unsigned SOA is up to four times as
+long (some 90 bytes) and goes to addresses of the zone's `networks` alone: secondaries that know no TSIG come for it.
 """
 
 from __future__ import annotations
