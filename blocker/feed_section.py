@@ -133,7 +133,7 @@ class RpzSettings(Frozen):
         False,
         description="Whether the dns gateway answers about the zones as well, on its own addresses and port, to "
         "whoever may have them. Default false: what customers reach has no transfers. Needs gateways.dns and "
-        "gateways.workers = 0.",
+        "gateways.workers = 0. Changes with the next start only.",
     )
     keys: dict[str, TsigSettings] = Field(
         default_factory=dict, description="Keys by name, as in [feeds.rpz.keys.resolver]."
