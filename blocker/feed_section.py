@@ -110,7 +110,8 @@ class ZoneSettings(Frozen):
     keys: tuple[str, ...] = Field((), description="Names of the keys whose holders may have the zone. Default none.")
     networks: tuple[IPvAnyNetwork, ...] = Field(
         (),
-        description="Networks (CIDR) that may have it without a key, for resolvers that know none. Default none.",
+        description="Networks (CIDR) that may have it without a key, for resolvers that know none; an address in a "
+        "datagram can be forged, so that they may get SOAs that nobody asked for. Default none.",
     )
     secondaries: tuple[SecondarySettings, ...] = Field((), description="Who is told of new versions. Default none.")
 
@@ -132,7 +133,7 @@ class RpzSettings(Frozen):
         False,
         description="Whether the dns gateway answers about the zones as well, on its own addresses and port, to "
         "whoever may have them. Default false: what customers reach has no transfers. Needs gateways.dns and "
-        "gateways.workers = 0.",
+        "gateways.workers = 0. Changes with the next start only.",
     )
     keys: dict[str, TsigSettings] = Field(
         default_factory=dict, description="Keys by name, as in [feeds.rpz.keys.resolver]."

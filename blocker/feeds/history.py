@@ -11,6 +11,8 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from blocker.feeds.zone import is_newer
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
@@ -47,9 +49,11 @@ class History:
     def add(self, older: Version, newer: Version, delta: ZoneDelta) -> None:
         """Keep what changed from the present version to the one that takes its place.
 
-        A version that says its names otherwise (another action, TTL or SOA) has no differences but everything.
+        A version that says its names otherwise (another action, TTL or SOA) has no differences but everything; so has
+        one after a version that the store knows nothing of, since somebody may have something else by the same serial.
         """
-        if older.plan.said != newer.plan.said:
+        doubtful = newer.since is not None and is_newer(newer.since, older.serial)
+        if doubtful or older.plan.said != newer.plan.said:
             self._steps.clear()
             return
         self._steps.append(Step(older.serial, delta))

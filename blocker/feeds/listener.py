@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, cast
 import structlog
 
 from blocker.errors import ServeError
+from blocker.feeds.transfer import HEAD_BYTES
 from blocker.sockets import BACKLOG, bind, shown
 
 if TYPE_CHECKING:
@@ -163,11 +164,13 @@ class ZoneListener:
         while True:
             try:
                 async with asyncio.timeout(limits.idle_seconds):
-                    length = await reader.readexactly(2)
+                    length = int.from_bytes(await reader.readexactly(2), "big")
             except asyncio.IncompleteReadError:
                 return
+            if length < HEAD_BYTES:  # who sends less than a head does not speak DNS
+                return
             async with asyncio.timeout(limits.request_seconds):
-                message = await reader.readexactly(int.from_bytes(length, "big"))
+                message = await reader.readexactly(length)
             async with contextlib.aclosing(self.server.respond(message, tcp=True, peer=peer)) as answer:
                 async for one in answer:
                     writer.write(len(one).to_bytes(2, "big") + one)

@@ -18,7 +18,7 @@ from blocker.feeds.listener import ZoneListener
 from blocker.feeds.notify import Notifier
 from blocker.feeds.shelf import Kept, Shelf
 from blocker.feeds.signing import load_keys
-from blocker.feeds.source import Basis, ZoneSource, lost, rank_of
+from blocker.feeds.source import Basis, ZoneSource, confirmed, lost, rank_of
 from blocker.feeds.transfer import Served, ZoneServer
 from blocker.feeds.zone import Plan, is_newer
 from blocker.feeds.zone_metrics import ZoneCounts
@@ -205,44 +205,58 @@ class RpzFeed:
         self._tell("", "")
         await self._restore()
         for name, served in list(self._zones.items()):
+            detail = ""
             try:
-                detail = await self._bring_up(store, served, heads)
+                await self._bring_up(store, served, heads)
             except BlockerError as error:
                 detail = str(error)
             if not detail:
                 served.tally.checked = time.time()
             self._tell(name, detail)
 
-    async def _bring_up(self, store: Store, served: Served, heads: Mapping[str, Head]) -> str:
-        """Make a zone what its lists say; what keeps it from being so, or nothing."""
-        plan, policy = served.plan, self._policies.get(served.plan.settings.policy)
+    async def _bring_up(self, store: Store, served: Served, heads: Mapping[str, Head]) -> None:
+        """Make a zone what its lists say.
+
+        Raises:
+            BlockerError: What keeps it from being so.
+        """
+        name, policy = served.plan.name, self._policies.get(served.plan.settings.policy)
         if policy is None:
-            raise StoreError(f"zone {plan.name}: its policy is gone; the last version stays")
-        basis, before = Basis.of(plan, policy, heads), self._made.get(plan.name)
-        if basis == before:
-            return ""
-        if not basis.lists:
-            return f"zone {plan.name}: none of its lists is in the store"
-        if gone := lost(self._lists.get(plan.name, ()), policy, heads):
-            return f"zone {plan.name}: {len(gone)} of its lists left the store; its last version stays"
-        zone = await self._source.read(store, basis)
+            raise StoreError(f"zone {name}: its policy is gone; the last version stays")
+        basis, before = Basis.of(served.plan, policy, heads), served.version
         # Another node may have read newer lists, which this one sees at its next look; unless they are no more.
         rank = rank_of(heads)
-        forced = self._behind.get(plan.name) == rank
-        last = served.version or self._last.get(plan.name)
-        version = await self._source.version(store, plan, zone, heads, before=last, forced=forced)
+        forced = self._behind.get(name) == rank
+        known = before is not None and basis == self._made.get(name)
+        if before is not None and known:
+            version = await confirmed(store, before, heads, forced=forced)
+        else:
+            version = await self._made_anew(store, served, basis, policy, heads, forced=forced)
         if version is None:
-            self._behind[plan.name] = rank
-            return ""
-        self._behind.pop(plan.name, None)
-        delta = None if served.version is None else await asyncio.to_thread(served.version.zone.diff, zone)
-        if self._zones.get(plan.name) is served:  # otherwise it was configured anew meanwhile, and is made anew
-            self._made[plan.name], self._lists[plan.name] = basis, basis.names
+            self._behind[name] = rank
+            return
+        self._behind.pop(name, None)
+        if before is not None and known and version.serial == before.serial:
+            return
+        delta = None if before is None else await asyncio.to_thread(before.zone.diff, version.zone)
+        if self._zones.get(name) is served:  # otherwise it was configured anew meanwhile, and is made anew
+            self._made[name], self._lists[name] = basis, basis.names
             if self._publish(served, version, delta):
                 kept = Kept(version=version, steps=served.history.steps, lists=basis.names, current=True)
                 self._saving = asyncio.create_task(asyncio.to_thread(self._shelf.save, kept))
                 await asyncio.shield(self._saving)  # an end waits for it, see `stop`
-        return ""
+
+    async def _made_anew(
+        self, store: Store, served: Served, basis: Basis, policy: Policy, heads: Mapping[str, Head], *, forced: bool
+    ) -> Version | None:
+        name = served.plan.name
+        if not basis.lists:
+            raise StoreError(f"zone {name}: none of its lists is in the store")
+        if gone := lost(self._lists.get(name, ()), policy, heads):
+            raise StoreError(f"zone {name}: {len(gone)} of its lists left the store; its last version stays")
+        zone = await self._source.read(store, basis)
+        last = served.version or self._last.get(name)
+        return await self._source.version(store, served.plan, zone, heads, before=last, forced=forced)
 
     def _publish(self, served: Served, version: Version, delta: ZoneDelta | None) -> bool:
         """Put a version in place, in one step with what changed since the last; whether it is another one."""
@@ -254,6 +268,8 @@ class RpzFeed:
                 self.notifier.announce(version, self._keys, served.tally)
             return False
         if before is not None and delta is not None:
+            if version.since is not None and is_newer(version.since, before.serial):
+                log.warning("zone: the store had forgotten its serials; it is sent whole", zone=version.plan.name)
             served.history.add(before, version, delta)
             if not is_newer(version.serial, before.serial):
                 log.error("zone: its serial went back, so secondaries keep what they have", zone=version.plan.name)

@@ -2,6 +2,7 @@
 
 A serial is given by the store, to whichever node asks first; all nodes that see the same lists then use the same one.
 It grows with every change, also when a list goes back to what it was: seconds since 1970, or one more than the last.
+A store that forgot what it gave is told by whoever still serves it, and leaps a day ahead, see `scripts.ZONE_SERIAL`.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import hmac
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from blocker._native import Zone
@@ -112,9 +113,27 @@ class ZoneSource:
         said = await asyncio.to_thread(plan.digest, zone)
         # Keyed: of a zone with few names a bare digest could be tried out.
         mark = hmac.new(self._seal, b"blocker zone " + said, hashlib.sha256).hexdigest()
-        after = -1 if before is None else before.serial - (before.mark == mark)
-        serial = await store.zone_serial(plan.name, mark, rank_of(heads), after=after, forced=forced)
-        return None if serial is None else Version(plan=plan, serial=serial, zone=zone, mark=mark)
+        served = None if before is None else (before.serial, before.mark)
+        found = await store.zone_serial(plan.name, mark, rank_of(heads), served=served, forced=forced)
+        if found is None:
+            return None
+        return Version(plan=plan, serial=found.serial, zone=zone, mark=mark, since=found.since)
+
+
+async def confirmed(
+    store: Store, version: Version, heads: Mapping[str, Head], *, forced: bool = False
+) -> Version | None:
+    """A version that is still what the lists say, with the serial that it has by now; None: see `ZoneSource.version`.
+
+    It is another one where the store has forgotten this one, or where other nodes have gone on and come back to it.
+
+    Raises:
+        StoreError: The store cannot be written.
+    """
+    found = await store.zone_serial(
+        version.plan.name, version.mark, rank_of(heads), served=(version.serial, version.mark), forced=forced, kept=True
+    )
+    return None if found is None else replace(version, serial=found.serial, since=found.since)
 
 
 def _built(plan: Plan, lists: Sequence[tuple[Manifest, RuleSet]]) -> Zone:

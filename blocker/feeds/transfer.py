@@ -7,6 +7,9 @@ Answered are SOA and NS of a zone's own name, AXFR (RFC 5936) and IXFR (RFC 1995
 zone: by TSIG (RFC 8945) or, where a resolver knows none, by its network. An IXFR over UDP is answered with the SOA, so
 that the secondary comes over TCP. What is in a zone can be had by transfer alone: every other question is refused.
 Whoever asks learns nothing by an error but its code, and is not logged.
+
+Over UDP every refusal is under twice its query, and so is all that is signed. An unsigned SOA is up to four times as
+long (some 90 bytes) and goes to addresses of the zone's `networks` alone: secondaries that know no TSIG come for it.
 """
 
 from __future__ import annotations
@@ -47,7 +50,8 @@ if TYPE_CHECKING:
 MAX_MESSAGE = 65_535
 # Messages made in one go in a thread: few hops, and 256 KiB waiting at most.
 BATCH = 4
-_HEAD = 12
+# Of a message's head (RFC 1035 section 4.1.1).
+HEAD_BYTES = 12
 _QR = 0x8000
 _OPCODE = 0x7800
 # EDNS(0) without options: whoever sends one gets one (RFC 6891 section 6.1.1).
@@ -118,7 +122,7 @@ class ZoneServer:
         self, wire: bytes, *, tcp: bool, peer: IPv4Address | IPv6Address | None
     ) -> AsyncGenerator[bytes, None]:
         """The messages that answer one, each made when it is asked for; none to what is no question."""
-        if len(wire) < _HEAD or struct.unpack_from("!H", wire, 2)[0] & _QR:
+        if len(wire) < HEAD_BYTES or struct.unpack_from("!H", wire, 2)[0] & _QR:
             return
         try:
             answer = self._checked(wire, tcp=tcp, peer=peer)

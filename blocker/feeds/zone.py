@@ -105,12 +105,14 @@ class Version:
         serial: Of its SOA.
         zone: Its names.
         mark: What the store knows it by; empty where no store has numbered it.
+        since: The first serial of which the store knows what it means; None where no store has numbered it.
     """
 
     plan: Plan
     serial: int
     zone: Zone
     mark: str = ""
+    since: int | None = None
 
     @property
     def soa(self) -> Record:

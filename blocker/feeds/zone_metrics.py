@@ -16,7 +16,7 @@
 | `blocker_zone_secondary_age_seconds` | zone, secondary      | since it last asked; missing: not since the start    |
 
 Serial, names and state of a zone are `RpzFeed.families`. A zone's serials are seconds of versions, so a lag is about
-the time by which a secondary's lists are older.
+the time by which a secondary's lists are older, but after a store that forgot serials, which leap a day then.
 """
 
 from __future__ import annotations

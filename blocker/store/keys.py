@@ -24,7 +24,8 @@ reads another's keys. After the tag:
 | `:commits`                 | stream | `epoch`, `list`, `serial`, `digest` of each commit; a wake-up hint,     |
 |                            |        | trimmed to about COMMITS_KEPT                                           |
 | `:zone:<zone>`             | hash   | of a response policy zone's newest version: keyed digest, `serial` of   |
-|                            |        | its SOA, `rank` of the lists that it was made from                      |
+|                            |        | its SOA, `rank` of the lists that it was made from; `given`, the last   |
+|                            |        | serials with the beginnings of their digests                            |
 | `:checked`                 | hash   | list → unix time of the last successful look at its source              |
 | `:source:<list>`           | hash   | what ingest remembers of a source (ETag, last result); a fault may name |
 |                            |        | the host that the list is fetched from, nothing more of its address     |

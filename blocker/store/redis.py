@@ -24,7 +24,7 @@ import asyncio
 import hashlib
 import secrets
 import time
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 from blocker.errors import FormatError, KeyMaterialError, NotThere, StoreError, StoreUnavailable
 from blocker.store import scripts
@@ -58,6 +58,18 @@ _INFO_FIELDS = (
     "redis_mode", "role", "maxmemory_policy", "aof_enabled", "used_memory", "maxmemory", "connected_slaves",
     "uptime_in_seconds",
 )  # fmt: skip
+
+
+class ZoneSerial(NamedTuple):
+    """The serial of a zone's version.
+
+    Attributes:
+        serial: It.
+        since: The first serial that certainly has one content.
+    """
+
+    serial: int
+    since: int
 
 
 class Store(Changes):
@@ -274,24 +286,26 @@ class Store(Changes):
         return await collect_orphans(self._session, self._keys, grace_seconds, keep_serials)
 
     async def zone_serial(
-        self, zone: str, digest: str, rank: int, *, after: int = -1, forced: bool = False
-    ) -> int | None:
+        self, zone: str, digest: str, rank: int, *, served: tuple[int, str] | None = None, forced: bool = False,
+        kept: bool = False,
+    ) -> ZoneSerial | None:  # fmt: skip
         """The serial of a zone's version, the same for every node that asks for it; greater than any before.
 
         Args:
             zone: The zone, as the configuration calls it.
             digest: Of what it says.
             rank: Of the lists that it was made from: grows with each of their serials.
-            after: A serial that it must come after: the store may have forgotten that one.
+            served: Serial and digest of what the node serves, which the store may have forgotten.
             forced: Whether it counts even if a version of newer lists is there: these were forgotten by a failover.
+            kept: Whether the node has nothing newer than what it serves, and only wants to know whether that holds.
 
         Returns:
             It, or None where another node has made a version from newer lists.
         """
         key = self._keys.zone(zone)
-        said = (digest, rank, int(forced), after)
-        serial = int(await self._session.script("number a zone", scripts.ZONE_SERIAL, [key], *said))
-        return None if serial < 0 else serial
+        said = (digest, rank, int(forced), int(kept), *(served or ("", "")))
+        serial, since = await self._session.script("number a zone", scripts.ZONE_SERIAL, [key], *said)
+        return None if serial < 0 else ZoneSerial(serial, since)
 
     async def server_time(self) -> float:
         """The Redis server's clock in unix seconds."""

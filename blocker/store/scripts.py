@@ -166,22 +166,43 @@ return ARGV[2]
 TIME = Script("return redis.call('TIME')")
 
 # The serial of a zone's version: what it has, or a new one. A node that has read older lists than another gets none.
+# One serial must have one content on all nodes, also where the store has forgotten what it gave, which shows when a
+# node serves what was not given here. Then the new serial leaps over all that others may serve by now: a day, which is
+# more than clocks differ by or versions run ahead of them. What a serial means is certain from the leap on, or from the
+# oldest that is still noted: no differences lead to a version from before.
 # KEYS: the zone. ARGV: digest of what it says, rank of the lists it was made from (the sum of all serials), 1 where a
-# lower rank counts as well: a failover may have forgotten commits; the serial that the node's version must come after.
-# Returns the serial, or -1. Serials are of 32 bits and wrap around (RFC 1982), which seconds do in 2106.
+# lower rank counts as well: a failover may have forgotten commits; 1 where this is what the node serves and there is
+# nothing newer; serial and digest of what the node serves, '' for none.
+# Returns the serial and the first that is certain; -1 twice for none. `given` is what was given since then, as
+# `<serial>:<digest> `, of the digest as much as no two share. Serials are of 32 bits and wrap around (RFC 1982), which
+# seconds do in 2106.
 ZONE_SERIAL = Script("""
-local found = redis.call('HMGET', KEYS[1], 'digest', 'serial', 'rank')
-local rank, after = tonumber(ARGV[2]), tonumber(ARGV[4])
-if found[1] == ARGV[1] and tonumber(found[2]) > after then
-  if rank > tonumber(found[3]) then redis.call('HSET', KEYS[1], 'rank', ARGV[2]) end
-  return tonumber(found[2])
+local LEAP, ALL, HALF, NOTED = 86400, 4294967296, 2147483648, 8000
+local digest, rank, forced, kept, served = ARGV[1], tonumber(ARGV[2]), ARGV[3] == '1', ARGV[4] == '1', tonumber(ARGV[5])
+local found = redis.call('HMGET', KEYS[1], 'digest', 'serial', 'rank', 'given')
+local known, given = found[1] and tonumber(found[2]), found[4] or ''
+local function entry(serial, of) return string.format('%d:%s ', serial, of:sub(1, 24)) end
+local function is_newer(one, other) return one ~= other and (one - other) % ALL < HALF end
+local function later(serial, other)
+  if other and not is_newer(serial, other) then return (other + 1) % ALL end
+  return serial
 end
-if found[1] and ARGV[3] ~= '1' and rank < tonumber(found[3]) then return -1 end
-local serial = math.max(tonumber(redis.call('TIME')[1]), after + 1)
-if found[2] then serial = math.max(serial, tonumber(found[2]) + 1) end
-serial = serial % 4294967296
-redis.call('HSET', KEYS[1], 'digest', ARGV[1], 'serial', string.format('%d', serial), 'rank', ARGV[2])
-return serial
+local function first() return tonumber(given:match('^%d+') or known) end
+local forgot = served and not (' ' .. given):find(' ' .. entry(served, ARGV[6]), 1, true)
+  and not (known and is_newer(first(), served))
+if known and not forgot and digest == found[1] then
+  if rank > tonumber(found[3]) then redis.call('HSET', KEYS[1], 'rank', ARGV[2]) end
+  return {known, first()}
+end
+if known and rank < tonumber(found[3]) and not forced then return {-1, -1} end
+if kept and not forgot then return {served, first()} end
+local serial = later(later(tonumber(redis.call('TIME')[1]) % ALL, known), served)
+if forgot then serial, given = (serial + LEAP) % ALL, '' end
+given = given .. entry(serial, digest)
+while #given > NOTED do given = given:match(' (.*)') end
+local text = string.format('%d', serial)
+redis.call('HSET', KEYS[1], 'digest', digest, 'serial', text, 'rank', ARGV[2], 'given', given)
+return {serial, first()}
 """)
 
 # Note that a node lives, and forget those that were silent for too long.

@@ -213,6 +213,23 @@ async def test_signed_requests_over_udp_are_no_amplifier(kind: str) -> None:
         assert len(answered) < 2 * len(sent)
 
 
+@pytest.mark.parametrize("origin", [ORIGIN, "z."])
+async def test_an_unsigned_request_over_udp_gets_little_and_only_in_the_zones_networks(origin: str) -> None:
+    its = primary(NAMES, origin=origin, keys=(), networks=["192.0.2.0/24"])
+    for kind in ("SOA", "NS", "IXFR", "AXFR", "CNAME"):
+        for edns in (-1, 0):
+            asked = query(kind, origin, key=None, use_edns=edns)
+            if kind == "IXFR":
+                asked.authority = [dns.rrset.from_text(origin, 0, "IN", "SOA", "a. b. 1 1 1 1 1")]
+            wire = asked.to_wire()
+            (answered,) = await its.ask(wire, tcp=False, peer="192.0.2.7")
+            # A SOA is what a secondary comes for; a forged address gets one of some 90 bytes, in those networks alone.
+            assert len(answered) < (4 if kind in ("SOA", "NS") else 2) * len(wire)
+            assert len(answered) <= 100
+            (refused,) = await its.ask(wire, tcp=False, peer="198.51.100.7")
+            assert len(refused) <= len(wire)
+
+
 async def test_what_was_refused_is_counted_by_reason_and_zone() -> None:
     its = primary()
     await its.ask(query("AXFR", key=None))

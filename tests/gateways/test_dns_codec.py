@@ -183,26 +183,28 @@ def with_opt(rdata: bytes, *, version: int = 0, owner: bytes = b"\0") -> bytes:
     return head + owner + b"\0\x29\x04\xd0\0" + bytes([version]) + b"\0\0" + len(rdata).to_bytes(2, "big") + rdata
 
 
-@pytest.mark.parametrize(
-    ("asked", "code"),
-    [
-        (PLAIN[:12], 1), (PLAIN[:-1], 1), (PLAIN[:-5], 1), (PLAIN + b"\0", 1), (GOOD[:-1], 1), (GOOD + b"x", 1),
-        (PLAIN[:5] + b"\2" + PLAIN[6:] + PLAIN[12:], 1), (PLAIN[:5] + b"\0" + PLAIN[6:12], 1),
-        (PLAIN[:7] + b"\1" + PLAIN[8:] + PLAIN[12:] + b"\0\0\0\0\0\0", 1),
-        (PLAIN[:12] + b"\xc0\x0c\0\1\0\1", 1), (PLAIN[:12] + b"\1a\xc0\x0c\0\1\0\1", 1),
-        (PLAIN[:12] + b"\x40aa\0\0\1\0\1", 1), (PLAIN[:12] + b"\x80aa\0\0\1\0\1", 1),
-        (PLAIN[:12] + (b"\x3f" + b"a" * 63) * 4 + b"\0\0\1\0\1", 1),
-        (with_opt(b"\0\x0a\0\x08short"), 1), (with_opt(b"\0\x0a\0"), 1), (with_opt(b"", owner=b"\1a\0"), 1),
-        (with_opt(b"") + b"\0\0\x29\x04\xd0\0\0\0\0\0\0", 1), (with_opt(b"", owner=b"\xc0\xff"), 1),
-        (with_opt(b"", version=1), 16), (query("host.example", "OPT").to_wire(), 1),
-        (PLAIN[:2] + b"\x21" + PLAIN[3:], 4), (PLAIN[:2] + b"\x29" + PLAIN[3:], 4),
-        (PLAIN[:2] + b"\x79" + PLAIN[3:], 4),
-        (query("host.example", "TYPE250").to_wire(), 4), (query("host.example", "TYPE0").to_wire(), 4),
-        (query("host.example", "MAILB").to_wire(), 4), (query("host.example", "AXFR").to_wire(), 5),
-        (query(ZONE, "AXFR").to_wire(), 5), (query(ZONE, "IXFR").to_wire(), 5),
-        (query("version.bind", "TXT", klass="CH").to_wire(), 5), (query("host.example", klass="ANY").to_wire(), 5),
-    ],
-)  # fmt: skip
+LONGEST = 65_535
+BROKEN = [
+    (PLAIN[:12], 1), (PLAIN[:-1], 1), (PLAIN[:-5], 1), (PLAIN + b"\0", 1), (GOOD[:-1], 1), (GOOD + b"x", 1),
+    (PLAIN[:5] + b"\2" + PLAIN[6:] + PLAIN[12:], 1), (PLAIN[:5] + b"\0" + PLAIN[6:12], 1),
+    (PLAIN[:7] + b"\1" + PLAIN[8:] + PLAIN[12:] + b"\0\0\0\0\0\0", 1),
+    (PLAIN[:12] + b"\xc0\x0c\0\1\0\1", 1), (PLAIN[:12] + b"\1a\xc0\x0c\0\1\0\1", 1),
+    (PLAIN[:12] + b"\x40aa\0\0\1\0\1", 1), (PLAIN[:12] + b"\x80aa\0\0\1\0\1", 1),
+    (PLAIN[:12] + (b"\x3f" + b"a" * 63) * 4 + b"\0\0\1\0\1", 1),
+    (with_opt(b"\0\x0a\0\x08short"), 1), (with_opt(b"\0\x0a\0"), 1), (with_opt(b"", owner=b"\1a\0"), 1),
+    (with_opt(b"") + b"\0\0\x29\x04\xd0\0\0\0\0\0\0", 1), (with_opt(b"", owner=b"\xc0\xff"), 1),
+    (with_opt(b"", version=1), 16), (query("host.example", "OPT").to_wire(), 1),
+    (PLAIN[:2] + b"\x21" + PLAIN[3:], 4), (PLAIN[:2] + b"\x29" + PLAIN[3:], 4),
+    (PLAIN[:2] + b"\x79" + PLAIN[3:], 4),
+    (query("host.example", "TYPE250").to_wire(), 4), (query("host.example", "TYPE0").to_wire(), 4),
+    (query("host.example", "MAILB").to_wire(), 4), (query("host.example", "AXFR").to_wire(), 5),
+    (query(ZONE, "AXFR").to_wire(), 5), (query(ZONE, "IXFR").to_wire(), 5),
+    (query("version.bind", "TXT", klass="CH").to_wire(), 5), (query("host.example", klass="ANY").to_wire(), 5),
+    (with_opt(b"")[:11] + b"\2" + with_opt(b"")[12:] + b"\xff\xff\0\1\0\1\0\0\0\0\0\0", 1),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("asked", "code"), BROKEN)
 def test_what_cannot_be_answered_gets_the_code_that_says_so(asked: bytes, code: int) -> None:
     desk = DnsDesk()
     for way in (desk.by_datagram, desk.over_stream):
@@ -248,6 +250,16 @@ def test_the_longest_message_is_read() -> None:
     (answer,) = unframed(session.feed(framed(longest)[40_000:], 0.0)[0])
     assert dns.message.from_wire(answer).rcode() == 3
     assert not session.unfinished
+
+
+def test_a_connection_goes_on_after_what_cannot_be_answered() -> None:
+    head = PLAIN[:10] + b"\0\3" + PLAIN[12:]
+    longest = [(head + b"\xff" * (LONGEST - len(head)), 1), (PLAIN[:12] + b"\x3f" * (LONGEST - 12), 1)]
+    for asked, code in BROKEN + longest:
+        answers, questions = DnsDesk().over_stream(asked, GOOD)
+        assert (len(answers), questions) == (2, [])
+        assert (answers[0][:2], answers[0][3] & 0xF) == (asked[:2], code & 0xF)
+        assert shown(dns.message.from_wire(answers[1])) == ("NXDOMAIN", [])
 
 
 def test_canaries_count_as_nothing_and_all_else_as_at_other_gateways() -> None:

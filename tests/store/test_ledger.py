@@ -112,15 +112,50 @@ async def test_flushes_at_once_all_count(store: Store) -> None:
 
 
 async def test_a_zones_serial_is_one_for_all_nodes_and_only_grows(store: Store) -> None:
-    first = await store.zone_serial("police", "a", 5)
+    async def serial(digest: str, rank: int, *, forced: bool = False) -> int | None:
+        found = await store.zone_serial("police", digest, rank, forced=forced)
+        return None if found is None else found.serial
+
+    first = await serial("a", 5)
     assert first is not None
     assert first == pytest.approx(await store.server_time(), abs=5), "seconds: an emptied store goes on"
-    assert await store.zone_serial("police", "a", 6) == first, "the same says the same"
-    assert await store.zone_serial("police", "b", 7) == first + 1, "however soon"
-    assert await store.zone_serial("police", "a", 8) == first + 2, "also what was said before"
-    assert await store.zone_serial("police", "b", 7) is None, "older lists than another node has read"
-    assert await store.zone_serial("police", "b", 7, forced=True) == first + 3, "unless a failover forgot those"
-    assert await store.zone_serial("police", "c", 9, after=first + 900) == first + 901, "what a node has served"
-    assert await store.zone_serial("other", "b", 1) != first + 3
+    assert await serial("a", 6) == first, "the same says the same"
+    assert await serial("b", 7) == first + 1, "however soon"
+    assert await serial("a", 8) == first + 2, "also what was said before"
+    assert await serial("b", 7) is None, "older lists than another node has read"
+    assert await serial("b", 7, forced=True) == first + 3, "unless a failover forgot those"
+    other = await store.zone_serial("other", "b", 1)
+    assert other is not None
+    assert other.serial != first + 3
     with pytest.raises(StoreError, match="zone name"):
         await store.zone_serial("No Zone", "a", 1)
+
+
+async def test_a_serial_leaps_where_a_node_serves_what_the_store_has_forgotten(store: Store) -> None:
+    async def ask(digest: str, serial: int, mark: str, **how: bool) -> tuple[int, int]:
+        found = await store.zone_serial("police", digest, 5, served=(serial, mark), **how)
+        assert found is not None
+        return found
+
+    found = await store.zone_serial("police", "a", 5)
+    assert found is not None
+    first, day = found.serial, 86_400
+    assert found.since == first, "nobody knows what was before"
+    assert await ask("a", first, "a") == await ask("a", first, "a", kept=True) == (first, first)
+    assert await ask("b", first, "a") == (first + 1, first), "what follows is certain"
+    assert await ask("a", first, "a", kept=True) == (first, first), "it will see the lists that the other has read"
+    assert await ask("b", first - 9, "b", kept=True) == (first + 1, first), "what was before does not matter"
+    last = first + 10 + day
+    assert await ask("c", first + 9, "b") == (last, last), "it has served a later one"
+    last = last + 1 + day
+    assert await ask("c", last - 1 - day, "b") == (last, last), "the same one with another content"
+    last = last + 8 + day
+    assert await ask("c", last - 1 - day, "c", kept=True) == (last, last), "and nothing is new"
+    assert await ask("d", 2**32 - 1, "d") == (last + 1, last), "serials are a circle: that is an earlier one"
+    assert await ask("e", last, "c") == (last + 2, last)
+    last = last + 3 + day
+    assert await ask("e", last - 2 - day, "c") == (last, last), "an earlier one with another content"
+    for turn in range(1000):
+        last, since = await ask(str(turn), last, "e" if turn == 0 else str(turn - 1))
+    assert last - 999 < since < last - 400, "not all of it is noted for ever"
+    assert await ask("f", since, "not what it was") == (last + 1 + day, last + 1 + day)

@@ -116,7 +116,7 @@ impl Filter {
         let first = usize::from(query.name().first().copied().unwrap_or(0));
         let negative = matches!(reply.records, Records::None) && first > 0;
         let soa = negative.then_some((HEADER_BYTES + 1 + first, &soa[..]));
-        let reply = Reply { flags: flag::RA, ttl: self.ttl, soa, lean: true, ..*reply };
+        let reply = Reply { flags: flag::RA, ttl: self.ttl, soa, ..*reply };
         reply.write(query, transport, out);
     }
 }

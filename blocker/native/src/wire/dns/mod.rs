@@ -139,8 +139,7 @@ impl Service {
             Reply::because(Rcode::Refused, PROHIBITED).write(query, transport, out);
         } else if query.kind == kind::ANY {
             let records = Records::One(kind::HINFO, ANY_DATA);
-            Reply { flags: flag::RA, ttl: ANY_SECONDS, records, lean: true, ..Reply::default() }
-                .write(query, transport, out);
+            Reply { flags: flag::RA, ttl: ANY_SECONDS, records, ..Reply::default() }.write(query, transport, out);
         } else if !self.cache.answer(query, transport, now, out) {
             return Step::Forward(Question::new(message, query, transport));
         }

@@ -1,7 +1,7 @@
 //! Answers that are made here, written straight into the output.
 //!
-//! An answer is never longer than its asker takes; one about a name that is stopped, or refused, is also kept under twice the
-//! length of a query that came as a datagram, so that nobody is worth using as an amplifier. What can be done without
+//! An answer is never longer than its asker takes, and all that is said here of itself is kept under twice the length of a
+//! query that came as a datagram, so that nobody is worth using as an amplifier. What can be done without
 //! leaves first: free text, then what lets a resolver keep the answer, then the reason, then all addresses but one. Where
 //! even that is too long the answer is empty and says that it is truncated.
 
@@ -112,8 +112,6 @@ pub struct Reply<'a> {
     pub errors: [u16; 2],
     /// A text for the first error, and a shorter one.
     pub texts: [&'a str; 2],
-    /// Whether it is to be shorter than twice its query.
-    pub lean: bool,
 }
 
 /// What of an answer is written.
@@ -135,7 +133,7 @@ impl Parts<'_> {
 impl Reply<'_> {
     /// An answer that says how the query went and nothing else.
     pub fn of(rcode: Rcode) -> Self {
-        Self { rcode, lean: true, ..Self::default() }
+        Self { rcode, ..Self::default() }
     }
 
     /// The same with an Extended DNS Error.
@@ -145,10 +143,8 @@ impl Reply<'_> {
 
     /// Writes it.
     pub fn write(&self, query: &Query<'_>, transport: Transport, out: &mut Vec<u8>) {
-        let mut limit = transport.limit(query);
-        if self.lean && transport == Transport::Datagram {
-            limit = limit.min(2 * query.bytes - 1);
-        }
+        let lean = if transport == Transport::Datagram { 2 * query.bytes - 1 } else { usize::MAX };
+        let limit = transport.limit(query).min(lean);
         let all = self.records.len();
         let errors = if query.edns.is_some() { self.errors.iter().filter(|&&error| error != 0).count() } else { 0 };
         let bare = Parts { text: "", soa: false, errors: 0, records: all };

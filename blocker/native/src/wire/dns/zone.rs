@@ -10,7 +10,8 @@
 //! | `invalid`, `1.0.0.127`, the same as an IPv6 address | NXDOMAIN, for testing |
 //! | SOA, NS of the zone itself | these |
 //!
-//! The SOA's serial changes whenever an answer may have changed; it does not count upwards.
+//! The SOA's serial changes whenever an answer may have changed; it does not count upwards. By datagram a negative answer
+//! to the shortest names has none, so that it stays under twice its query: from a name of 20 bytes on there is room.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -37,8 +38,6 @@ pub struct Zone {
     origin: Vec<u8>,
     /// Its name servers; the first is that of the SOA.
     servers: Vec<Vec<u8>>,
-    /// The SOA's data; the serial is put in when it is written.
-    soa: Vec<u8>,
     link: String,
     ttl: u32,
 }
@@ -47,13 +46,24 @@ impl Zone {
     /// `origin`, `servers`: names on the wire; without servers, the zone itself. `link`: where to read more. `ttl`: seconds.
     pub fn new(origin: Vec<u8>, servers: Vec<Vec<u8>>, link: String, ttl: u32) -> Self {
         let servers = if servers.is_empty() { vec![origin.clone()] } else { servers };
-        let mut soa = servers[0].clone();
-        // Nobody's mailbox; the serial; refresh, retry, expire for secondaries, which there are none of; the negative TTL.
+        Self { origin, servers, link, ttl }
+    }
+
+    /// The SOA's data, where the zone's own name stands at `at`. Nobody's mailbox; the serial; refresh, retry, expire for
+    /// secondaries, which there are none of; the negative TTL.
+    fn soa(&self, serial: u32, at: usize) -> Vec<u8> {
+        let mut soa = self.written(&self.servers[0], at);
         soa.push(0);
-        for number in [0, 3600, 600, 86_400, ttl] {
+        for number in [serial, 3600, 600, 86_400, self.ttl] {
             soa.extend_from_slice(&number.to_be_bytes());
         }
-        Self { origin, servers, soa, link, ttl }
+        soa
+    }
+
+    /// The name of a server; one in the zone ends in a pointer to the zone's own name (RFC 1035, section 4.1.4).
+    fn written(&self, server: &[u8], at: usize) -> Vec<u8> {
+        self.holds(server)
+            .map_or_else(|| server.to_vec(), |own| [&server[..own], &(0xc000 | at as u16).to_be_bytes()].concat())
     }
 
     /// How many bytes of a name are before the zone's; None: it is not in the zone.
@@ -76,11 +86,9 @@ impl Zone {
         host: &mut Vec<u8>,
         out: &mut Vec<u8>,
     ) {
-        let mut soa = self.soa.clone();
-        let serial = soa.len() - 20;
-        soa[serial..serial + 4].copy_from_slice(&serial_of(gate.tag()).to_be_bytes());
-        let reply =
-            Reply { flags: flag::AA, ttl: self.ttl, soa: Some((HEADER_BYTES + before, &soa)), ..Reply::default() };
+        let at = HEADER_BYTES + before;
+        let soa = self.soa(serial_of(gate.tag()), at);
+        let reply = Reply { flags: flag::AA, ttl: self.ttl, soa: Some((at, &soa)), ..Reply::default() };
         let name = &query.name()[..before];
         if name.is_empty() {
             self.apex(query, &Reply { soa: None, ..reply }, &soa, transport, out);
@@ -104,13 +112,14 @@ impl Zone {
             _ => Records::None,
         };
         let soa = reply.soa.filter(|_| matches!(records, Records::None));
-        Reply { records, soa, lean: true, ..reply }.write(query, transport, out);
+        Reply { records, soa, ..reply }.write(query, transport, out);
     }
 
     fn apex(&self, query: &Query<'_>, reply: &Reply<'_>, soa: &[u8], transport: Transport, out: &mut Vec<u8>) {
+        let servers: Vec<_> = self.servers.iter().map(|server| self.written(server, HEADER_BYTES)).collect();
         let records = match query.kind {
             kind::SOA => Records::One(kind::SOA, soa),
-            kind::NS => Records::Data(kind::NS, &self.servers),
+            kind::NS => Records::Data(kind::NS, &servers),
             kind::ANY => Records::One(kind::HINFO, super::ANY_DATA),
             _ => Records::None,
         };
