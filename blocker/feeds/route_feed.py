@@ -93,6 +93,7 @@ class RouteFeed:
         self.counts = RouteCounts(self)
         self.resolvers: Resolvers | None = None
         self.names: dict[NameId, str] = {}
+        self.ports: dict[NameId, frozenset[int]] = {}
         self.popular: frozenset[str] = frozenset()
         self.settled = False
         self._listed_once = False
@@ -125,7 +126,7 @@ class RouteFeed:
         self.resolvers = Resolvers(
             settings.resolvers, quorum=settings.quorum, seconds=settings.lookup_seconds, tries=settings.lookup_tries,
             give_up_seconds=max(settings.hold_down_seconds, settings.max_ttl_seconds),
-            fresh_seconds=settings.min_ttl_seconds,
+            fresh_seconds=settings.min_ttl_seconds, https_records=settings.https_records,
         )  # fmt: skip
         self._lookups = Lookups(self.resolvers, pace_of(settings), self._heard)
         self._popular_lookups = Lookups(self.resolvers, pace_of(settings, popular=True), self._heard_popular)
@@ -172,6 +173,7 @@ class RouteFeed:
         self.table.configure(limits_of(settings), self._own(), settings.trial_networks)
         if self.resolvers is not None and self._lookups is not None and self._popular_lookups is not None:
             self.resolvers.fresh_seconds = settings.min_ttl_seconds
+            self.resolvers.https_records = settings.https_records
             self._lookups.pace = pace_of(settings)
             self._popular_lookups.pace = pace_of(settings, popular=True)
         self._popular_changed = True
@@ -260,6 +262,7 @@ class RouteFeed:
                 asked[key] = name
             else:
                 self.table.answered(key, [address], now, complete=FAMILIES)
+        self.ports = {key: ports for key, ports in self.ports.items() if key in asked}
         if self._lookups is not None:
             self._lookups.want(asked)
         self.settled = False
@@ -267,6 +270,9 @@ class RouteFeed:
     def _heard(self, key: NameId, answer: Answer | None) -> None:
         if answer is not None:
             self.table.answered(key, answer.addresses, time.time(), complete=answer.complete)
+            self.ports.pop(key, None)
+            if answer.ports:
+                self.ports[key] = answer.ports
 
     def _heard_popular(self, key: NameId, answer: Answer | None) -> None:
         if answer is not None:

@@ -77,6 +77,10 @@ def test_routes_appear_are_held_and_vanish_with_the_list(world: World) -> None:
 
     node.push("http://alias.example/a/")
     bird.becomes("198.18.0.8")
+    pool = ["198.18.0.11", "HTTPS 1 . port=8443 ipv4hint=198.18.0.12"]
+    knot.serve(other=["198.18.0.8", "HTTPS 0 pool"], pool=pool)
+    bird.becomes("198.18.0.8", "198.18.0.11", "198.18.0.12")
+    assert [one["why"] for one in node.report()["hosts"]] == ["port"]
     node.push("http://unrelated.test/a/")
     bird.becomes()
     for log in (node.process.log(), world.exabgp.log()):

@@ -37,9 +37,11 @@ class Source:
         self.out = False
         self.address = ""
 
-    def site(self, a: Sequence[str] | None, aaaa: Sequence[str] | None = None) -> None:
-        """Where the listed name is; None for a family that fails."""
-        for kind, addresses in (("A", a), ("AAAA", aaaa)):
+    def site(
+        self, a: Sequence[str] | None, aaaa: Sequence[str] | None = None, https: Sequence[str] | None = None
+    ) -> None:
+        """Where the listed name is; None for a family, or HTTPS records, that fail."""
+        for kind, addresses in (("A", a), ("AAAA", aaaa), ("HTTPS", https)):
             self.says.pop((LISTED, kind), None)
             if addresses is not None:
                 self.says[LISTED, kind] = addresses
@@ -191,6 +193,23 @@ async def test_outages_again_and_again_do_not_add_up_while_a_name_is_answered() 
             source.out = True
             await made.wait(0.9 * DAY)
         assert made.routed == {"11.0.0.1", "2a00::1"}
+
+
+async def test_where_https_records_led_is_held_when_they_fail_and_they_keep_nothing_else() -> None:
+    async with world(per_host=2) as made:
+        (source,) = made.sources
+        source.site(["11.0.0.1"], [], ["1 . ipv4hint=11.0.0.2"])
+        await made.wait(HOUR)
+        assert made.routed == {"11.0.0.1", "11.0.0.2"}
+        source.site(["11.0.0.3"], [])
+        await made.wait(2 * HOUR)
+        assert "11.0.0.3" in made.routed, "a place is free for it, since the failure is no reason to keep one"
+        assert len(made.routed) == 2
+        await made.wait(DAY)
+        assert made.routed == {"11.0.0.3"}
+        source.site(["11.0.0.3"], [], ["1 . ipv4hint=11.0.0.2"])
+        await made.wait(HOUR)
+        assert made.routed == {"11.0.0.3", "11.0.0.2"}
 
 
 async def test_what_one_resolver_never_answers_is_what_the_others_say() -> None:
