@@ -13,7 +13,7 @@ is left out of this until it answers again, so that it cannot hold what is old f
 altogether, would else keep its old addresses for ever. So a resolver that fails for one family of a name for
 `give_up_seconds`, while it answers others, counts as having said that there is none. The time is taken from a clock of
 that resolver that goes only while it answers: in an outage, however long, it goes on by a tenth of `give_up_seconds` at
-the most. A restart of the node begins to count anew.
+the most. Popular names are never given up: they protect third parties, who do not come to harm by what is kept.
 
 **HTTPS records only add.** Where they lead (`https_records`) the name is too, as any resolver or a quorum says. A
 resolver that fails for them, or for the names that they lead to, takes nothing from what A and AAAA say and neither
@@ -54,7 +54,7 @@ if TYPE_CHECKING:
     from blocker.feeds.https_records import Kind
 
 Result = Literal["answered", "absent", "failed"]
-#: For each resolver and family that fails for a name: since when, by that resolver's own clock.
+#: For each resolver and family that fails for a name: since when, by that resolver's own clock, which begins at 0.
 Failing = dict[tuple[str, int], float]
 _KINDS: dict[int, Literal["A", "AAAA"]] = {4: "A", 6: "AAAA"}
 # Of give_up_seconds: what a silence of a resolver adds to its clock at most.
@@ -144,6 +144,10 @@ class Resolvers:
         """Seconds since any of them answered anything."""
         return self._now() - max(self._heard.values())
 
+    def failed_for(self, failing: Failing) -> list[tuple[str, int, float]]:
+        """What is remembered of a name, for another process: resolver, family, seconds for which it has failed."""
+        return [(*pair, self._clocks[pair[0]] - since) for pair, since in failing.items() if pair[0] in self._clocks]
+
     async def close(self) -> None:
         """End what is under way."""
         for channel in self._channels.values():
@@ -154,7 +158,7 @@ class Resolvers:
 
         Args:
             name: The name.
-            failing: What is remembered from look to look at this name; empty at first.
+            failing: What is remembered from look to look at this name; empty at first. None: it is not given up.
         """
         failing = {} if failing is None else failing
         pairs = list(itertools.product(self.results, _KINDS))
