@@ -43,6 +43,9 @@ _HINT_KEYS = {4: 4, 6: 16}
 class Led:
     """Where one resolver's HTTPS records lead from a name; grows while `follow` runs.
 
+    Args:
+        ask: Asks the resolver; None for a question that fails.
+
     Attributes:
         addresses: All hints, and all addresses of targets.
         ports: Those that services name.
@@ -50,30 +53,26 @@ class Led:
         heard: Whether there was an answer to any question for HTTPS records, be it that there are none.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, ask: Callable[[str, Kind], Awaitable[Word | None]]) -> None:
         self.addresses: set[Address] = set()
         self.ports: set[int] = set()
         self.ttl = math.inf
         self.heard = False
+        self._question = ask
         self._asked: set[tuple[str, Kind]] = set()
 
-    async def follow(self, name: str, ask: Callable[[str, Kind], Awaitable[Word | None]]) -> None:
-        """Follow the records of a name. Cancelled, it keeps what it has found.
-
-        Args:
-            name: Its own A and AAAA records are left to the caller.
-            ask: Asks the resolver; None for a question that fails.
-        """
+    async def follow(self, name: str) -> None:
+        """Follow the records of a name; its own A and AAAA are the caller's. Cancelled, it keeps what it has found."""
         own = name.lower().removesuffix(".")
         self._asked |= {(own, "A"), (own, "AAAA")}
-        await self._ask(own, ("HTTPS",), ask)
+        await self._ask(own, ("HTTPS",))
 
-    async def _ask(self, name: str, kinds: Sequence[Kind], ask: Callable[[str, Kind], Awaitable[Word | None]]) -> None:
+    async def _ask(self, name: str, kinds: Sequence[Kind]) -> None:
         new = [kind for kind in kinds if (name, kind) not in self._asked][: _QUESTIONS - len(self._asked)]
         self._asked.update((name, kind) for kind in new)
 
         async def one(kind: Kind) -> None:
-            word = await ask(name, kind)
+            word = await self._question(name, kind)
             if word is None:
                 return
             self.ttl = min(self.ttl, word.ttl)
@@ -83,7 +82,7 @@ class Led:
             self.heard = True
             services = sorted(word.services, key=lambda service: service.priority)[:_RECORDS]
             targets = [self._take(service) for service in services]
-            await asyncio.gather(*(self._ask(target, more, ask) for target, more in targets if target))
+            await asyncio.gather(*(self._ask(target, more) for target, more in targets if target))
 
         await asyncio.gather(*map(one, new))
 

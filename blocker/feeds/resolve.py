@@ -201,12 +201,12 @@ class Resolvers:
 
     async def _lead(self, server: str, name: str) -> Led:
         """Where a resolver's HTTPS records lead from a name."""
-        led = Led()
+        led = Led(partial(self._ask, server))
         if self.https_records:
             seconds = _DEAF_SECONDS if self._unheard[server] >= _DEAF else _LED * self._seconds
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(seconds):
-                    await led.follow(name, partial(self._ask, server))
+                    await led.follow(name)
             self._unheard[server] = 0 if led.heard else self._unheard[server] + 1
         return led
 

@@ -156,6 +156,7 @@ LEADS: dict[str, tuple[Mapping[str, Says], set[str]]] = {
     "empty hint": ({"site HTTPS": b"\0\1\0" + b"\0\4\0\0" + b"\0\6\0\3abc"}, set()),
     "unordered": ({"site HTTPS": b"\0\1\0" + b"\xff\xff\0\1x" + hint(6) + b"\0\0\0\1\0"}, {"11.0.0.6"}),
     "too long": ({"site HTTPS": b"\0\1\0" + b"\0\4\xff\xff\x0b\0\0\x42"}, set()),
+    "strange target": ({"site HTTPS": b"\0\1" + b"\3\xff.\0\7example\0" + hint(7)}, {"11.0.0.7"}),
     "no target": ({"site HTTPS": b"\0\1"}, set()),
     "nothing": ({"site HTTPS": b""}, set()),
     **{code: ({"site HTTPS": code}, set()) for code in ("SERVFAIL", "NOTIMP", "FORMERR", "REFUSED", "NXDOMAIN")},
