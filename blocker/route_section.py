@@ -104,6 +104,12 @@ class RouteSettings(Frozen):
     lookup_tries: int = Field(3, ge=1, le=10, description="Packets sent to one resolver in that time. Default 3.")
     lookups_per_second: float = Field(100.0, gt=0, le=10_000, description="Names looked up in a second. Default 100.")
     lookups_at_once: int = Field(64, ge=1, le=4096, description="Names looked up at once. Default 64.")
+    https_records: bool = Field(
+        True,
+        description="Whether HTTPS records (RFC 9460) are asked for too, and the names that they lead to: browsers may "
+        "go there. Three questions a name and resolver instead of two; two more for a service's target, three for an "
+        "alias's, 24 at the most. Default true.",
+    )
     min_ttl_seconds: float = Field(
         60.0, ge=1, le=86_400, description="A host is not looked up again sooner, in seconds. Default 60."
     )

@@ -54,7 +54,6 @@ class _Entry(Generic[_K]):
     name: str = field(repr=False)
     tried: bool = False
     failures: int = 0
-    failing: Failing = field(default_factory=dict)
 
 
 class Lookups(Generic[_K]):
@@ -64,10 +63,15 @@ class Lookups(Generic[_K]):
         resolvers: Who is asked.
         pace: How often.
         heard: Told each answer; None for a look that failed.
+        failing: Since when names fail, as an earlier process left it; None: no name is given up.
     """
 
-    def __init__(self, resolvers: Resolvers, pace: Pace, heard: Callable[[_K, Answer | None], object]) -> None:
+    def __init__(
+        self, resolvers: Resolvers, pace: Pace, heard: Callable[[_K, Answer | None], object],
+        failing: dict[_K, Failing] | None = None,
+    ) -> None:  # fmt: skip
         self.pace = pace
+        self._failing = failing
         self._resolvers = resolvers
         self._heard = heard
         self._entries: dict[_K, _Entry[_K]] = {}
@@ -82,6 +86,10 @@ class Lookups(Generic[_K]):
         """Names that no answer, good or bad, has come for yet."""
         return sum(not entry.tried for entry in self._entries.values())
 
+    def failed(self) -> dict[_K, list[tuple[str, int, float]]]:
+        """For how long names fail, by name, for another process: see `Resolvers.failed_for`."""
+        return {key: self._resolvers.failed_for(failing) for key, failing in (self._failing or {}).items() if failing}
+
     def __len__(self) -> int:
         return len(self._entries)
 
@@ -89,6 +97,8 @@ class Lookups(Generic[_K]):
         """The names to look up from now on; those that are new are looked up at once."""
         for key in self._entries.keys() - names.keys():
             del self._entries[key]
+        if self._failing is not None:
+            self._failing = {key: failing for key, failing in self._failing.items() if key in names}
         self._due = [due for due in self._due if self._entries.get(due[2].key) is due[2]]
         heapq.heapify(self._due)
         new = [key for key in names if key not in self._entries]
@@ -125,8 +135,9 @@ class Lookups(Generic[_K]):
 
     async def _look(self, entry: _Entry[_K]) -> None:
         answer = None
+        failing = None if self._failing is None else self._failing.setdefault(entry.key, {})
         try:
-            answer = await self._resolvers.look_up(entry.name, entry.failing)
+            answer = await self._resolvers.look_up(entry.name, failing)
         except Exception as error:  # noqa: BLE001 - a fault about one name must not end the looking for all
             log.error("a look-up failed in a way that was not foreseen", **describe(error))  # noqa: TRY400 - no values
         if self._entries.get(entry.key) is not entry:

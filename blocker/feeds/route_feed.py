@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from blocker.feeds.addresses import Network
-    from blocker.feeds.resolve import Answer
+    from blocker.feeds.resolve import Answer, Failing
     from blocker.feeds.routes import Changes, NameId
     from blocker.matcher import Matcher, Policy
     from blocker.route_section import RouteSettings
@@ -93,6 +93,7 @@ class RouteFeed:
         self.counts = RouteCounts(self)
         self.resolvers: Resolvers | None = None
         self.names: dict[NameId, str] = {}
+        self.ports: dict[NameId, frozenset[int]] = {}
         self.popular: frozenset[str] = frozenset()
         self.settled = False
         self._listed_once = False
@@ -121,13 +122,13 @@ class RouteFeed:
     async def run(self) -> None:
         """Run until `stop`."""
         settings = self._settings
-        await self._restore()
+        failing = await self._restore()
         self.resolvers = Resolvers(
             settings.resolvers, quorum=settings.quorum, seconds=settings.lookup_seconds, tries=settings.lookup_tries,
             give_up_seconds=max(settings.hold_down_seconds, settings.max_ttl_seconds),
-            fresh_seconds=settings.min_ttl_seconds,
+            fresh_seconds=settings.min_ttl_seconds, https_records=settings.https_records,
         )  # fmt: skip
-        self._lookups = Lookups(self.resolvers, pace_of(settings), self._heard)
+        self._lookups = Lookups(self.resolvers, pace_of(settings), self._heard, failing)
         self._popular_lookups = Lookups(self.resolvers, pace_of(settings, popular=True), self._heard_popular)
         self._swapped.set()
         try:
@@ -145,16 +146,20 @@ class RouteFeed:
             await self.resolvers.close()
             await self._write_state()
 
-    async def _restore(self) -> None:
+    async def _restore(self) -> dict[NameId, Failing]:
+        """Take over what an earlier process left; since when names fail."""
         try:
             state = await asyncio.to_thread(route_state.load, self._state, self._sealer)
         except (BlockerError, OSError) as error:
             log.error("routes begin anew", **describe(error))  # noqa: TRY400 - no values
-            return
-        if state is not None:
-            self.table.restore(*state)
-            log.info("routes restored", routes=len(self.table.announced))
-            self.socket.tell_everything()
+            return {}
+        if state is None:
+            return {}
+        known, failing = state
+        self.table.restore(*known)
+        log.info("routes restored", routes=len(self.table.announced))
+        self.socket.tell_everything()
+        return failing
 
     async def stop(self) -> None:
         """Keep or withdraw the routes, as configured, and let the feeds go; may be called twice."""
@@ -172,6 +177,7 @@ class RouteFeed:
         self.table.configure(limits_of(settings), self._own(), settings.trial_networks)
         if self.resolvers is not None and self._lookups is not None and self._popular_lookups is not None:
             self.resolvers.fresh_seconds = settings.min_ttl_seconds
+            self.resolvers.https_records = settings.https_records
             self._lookups.pace = pace_of(settings)
             self._popular_lookups.pace = pace_of(settings, popular=True)
         self._popular_changed = True
@@ -260,6 +266,7 @@ class RouteFeed:
                 asked[key] = name
             else:
                 self.table.answered(key, [address], now, complete=FAMILIES)
+        self.ports = {key: ports for key, ports in self.ports.items() if key in asked}
         if self._lookups is not None:
             self._lookups.want(asked)
         self.settled = False
@@ -267,6 +274,9 @@ class RouteFeed:
     def _heard(self, key: NameId, answer: Answer | None) -> None:
         if answer is not None:
             self.table.answered(key, answer.addresses, time.time(), complete=answer.complete)
+            self.ports.pop(key, None)
+            if answer.ports:
+                self.ports[key] = answer.ports
 
     def _heard_popular(self, key: NameId, answer: Answer | None) -> None:
         if answer is not None:
@@ -313,8 +323,9 @@ class RouteFeed:
             await self._write_state()
 
     async def _write_state(self) -> None:
+        failed = {} if self._lookups is None else self._lookups.failed()
         try:
-            await route_state.save(self._state, self._sealer, self.table)
+            await route_state.save(self._state, self._sealer, self.table, failed)
         except OSError as error:
             log.error("the state of routes was not written", **describe(error))  # noqa: TRY400 - no values
 

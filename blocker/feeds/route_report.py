@@ -8,6 +8,8 @@ Hosts to look at, by `why`:
 - `moved-address`, `moved-network`: came, a hold-down ago or less, from elsewhere to an address of a popular host, or to
   the network around one (/24, /48): its owner may want somebody else to be stopped, or it has gone behind a content
   network
+- `port`: an HTTPS record names a port for it that is not among `flow_ports`: FlowSpec does not redirect it, and where
+  all traffic of the address comes to the URL filter, that must take this port too
 - `popular`: a popular host itself. Its traffic is not taken; pages there need a filter that bears it
 """
 
@@ -32,7 +34,7 @@ if TYPE_CHECKING:
     from blocker.route_section import RouteSettings
 
 State = Literal["announced", "held", "waiting", "refused"]
-Why = Literal["dead", "many", "flux", "moved-address", "moved-network", "popular"]
+Why = Literal["dead", "many", "flux", "moved-address", "moved-network", "port", "popular"]
 # Names looked at between two turns of the event loop: well under a millisecond.
 _SLICE = 32
 
@@ -42,6 +44,7 @@ class Feed(Protocol):
 
     table: RouteTable
     names: dict[NameId, str]
+    ports: dict[NameId, frozenset[int]]
     popular: frozenset[str]
     settled: bool
     socket: RouteSocket
@@ -105,6 +108,8 @@ def _looks(feed: Feed, key: NameId, seen: Seen, around: Collection[Network], now
         yield _look("popular", seen.most)
     elif (moved := _moved(feed.table, seen, around)) is not None:
         yield _look(moved[0], seen.most, since=moved[1])
+    if feed.ports.get(key, frozenset()).difference(settings.flow_ports):
+        yield _look("port", seen.most)
     if seen.absent is not None and now - seen.absent >= settings.dead_after_seconds:
         yield _look("dead", 0, since=seen.absent)
     if seen.most > settings.max_per_host:

@@ -4,11 +4,12 @@ The file is one sealed text (see `blocker.store.sealing`): names are keyed diges
 sealed with the deployment's seal key, so that a stolen copy shows neither a list nor where its pages are. The text is
 one JSON value a line:
 
-1. `["blocker-routes", 1]`: what it is, and its version
+1. `["blocker-routes", 2]`: what it is, and its version; version 1 had no `failing`
 2. `["name", id, absent, most, [[address, first, gone], …]]` for each listed name; times in Unix seconds or null
 3. `["popular", …]`, the same for each popular name
 4. `["route", address, since]` for each route
-5. `["end", lines]`: how many lines came before
+5. `["failing", id, [[resolver, family, seconds], …]]` for each listed name that fails: for how long, see `resolve`
+6. `["end", lines]`: how many lines came before
 """
 
 from __future__ import annotations
@@ -23,23 +24,32 @@ from blocker.feeds.disk import write_whole
 from blocker.feeds.sightings import Seen, Sighting
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
     from blocker.feeds.addresses import Address
+    from blocker.feeds.resolve import Failing
     from blocker.feeds.routes import NameId, RouteTable
     from blocker.store.sealing import Sealer
 
     State = tuple[dict[NameId, Seen], dict[NameId, Seen], dict[Address, float]]
+    Failed = Mapping[NameId, Iterable[tuple[str, int, float]]]
 
-_HEAD = ["blocker-routes", 1]
+_HEAD = ["blocker-routes", 2]
+_HEADS = (["blocker-routes", 1], _HEAD)
 _CONTEXT = b"blocker route state"
 # Names written between two turns of the event loop: a fraction of a millisecond.
 _SLICE = 64
 
 
-async def save(path: Path, sealer: Sealer, table: RouteTable) -> None:
+async def save(path: Path, sealer: Sealer, table: RouteTable, failed: Failed) -> None:
     """Write the file; it is there whole or as it was before.
+
+    Args:
+        path: The file.
+        sealer: Seals it.
+        table: All that it knows.
+        failed: By name, for how long a resolver has failed for a family of it: `Resolvers.failed_for`.
 
     Raises:
         OSError: It cannot be written.
@@ -47,7 +57,7 @@ async def save(path: Path, sealer: Sealer, table: RouteTable) -> None:
     Cost: 5 µs an address in the event loop, in slices; sealing and the disk in a thread.
     """
     lines: list[str] = []
-    for count, line in enumerate(_lines(table)):
+    for count, line in enumerate(_lines(table, failed)):
         lines.append(json.dumps(line, separators=(",", ":")))
         if count % _SLICE == 0:
             await asyncio.sleep(0)
@@ -56,8 +66,8 @@ async def save(path: Path, sealer: Sealer, table: RouteTable) -> None:
     await asyncio.to_thread(lambda: write_whole(path, sealer.seal(text, context=_CONTEXT)))
 
 
-def load(path: Path, sealer: Sealer) -> State | None:
-    """What the file says, for `RouteTable.restore`; None if there is none. For a thread: 50 µs a name.
+def load(path: Path, sealer: Sealer) -> tuple[State, dict[NameId, Failing]] | None:
+    """What the file says, for `RouteTable.restore` and `Lookups`; None if there is none. For a thread: 50 µs a name.
 
     Raises:
         FormatError: It is damaged or of another version.
@@ -71,25 +81,28 @@ def load(path: Path, sealer: Sealer) -> State | None:
     names: dict[NameId, Seen] = {}
     popular: dict[NameId, Seen] = {}
     announced: dict[Address, float] = {}
+    failing: dict[NameId, Failing] = {}
     try:
         first, *rest, last = map(json.loads, sealer.open(data, context=_CONTEXT).splitlines())
-        if first != _HEAD or last != ["end", len(rest) + 1]:
+        if first not in _HEADS or last != ["end", len(rest) + 1]:
             raise FormatError(
                 f"{path.name}: expected {_HEAD} and its end; remove the file, or use the version that wrote it"
             )
         for kind, key, *more in rest:
             if kind == "route":
                 announced[ipaddress.ip_address(key)] = float(more[0])
+            elif kind == "failing":
+                failing[key] = {(server, family): -float(seconds) for server, family, seconds in more[0]}
             else:
                 {"name": names, "popular": popular}[kind][key] = _seen(*more)
     except (ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
         if isinstance(error, FormatError):
             raise
         raise FormatError(f"{path.name}: is no state of routes; remove the file") from None
-    return names, popular, announced
+    return (names, popular, announced), failing
 
 
-def _lines(table: RouteTable) -> Iterator[list[Any]]:
+def _lines(table: RouteTable, failed: Failed) -> Iterator[list[Any]]:
     yield _HEAD
     for kind, seen in (("name", table.names), ("popular", dict(table.popular))):
         for key, one in seen.items():
@@ -97,6 +110,8 @@ def _lines(table: RouteTable) -> Iterator[list[Any]]:
             yield [kind, key, one.absent, one.most, at]
     for address, since in tuple(table.announced.items()):
         yield ["route", str(address), since]
+    for key, pairs in failed.items():
+        yield ["failing", key, list(pairs)]
 
 
 def _seen(absent: float | None, most: int, at: Iterable[tuple[str, float, float | None]]) -> Seen:

@@ -122,7 +122,8 @@ zone:
         until(lambda: self._control("zone-status").returncode == 0 and "loaded" in self.log())
 
     def serve(self, **records: str | Iterable[str]) -> None:
-        """Names under `example` (a double underscore is a dot): addresses, or the name that it is an alias of."""
+        """Names under `example` (a double underscore is a dot): addresses, the name that it is an alias of, or whole
+        records as `HTTPS DATA`."""
         for name, value in records.items():
             values = [value] if isinstance(value, str) else list(value)
             self._records[name.replace("__", ".").replace("_", "-")] = [_record(one) for one in values]
@@ -152,6 +153,8 @@ zone:
 
 
 def _record(value: str) -> str:
+    if value.startswith("HTTPS "):
+        return value
     try:
         return f"{'A' if ip_address(value).version == 4 else 'AAAA'} {value}"
     except ValueError:

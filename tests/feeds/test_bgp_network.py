@@ -77,6 +77,10 @@ def test_routes_appear_are_held_and_vanish_with_the_list(world: World) -> None:
 
     node.push("http://alias.example/a/")
     bird.becomes("198.18.0.8")
+    pool = ["198.18.0.11", "HTTPS 1 . port=8443 ipv4hint=198.18.0.12"]
+    knot.serve(other=["198.18.0.8", "HTTPS 0 pool"], pool=pool)
+    bird.becomes("198.18.0.8", "198.18.0.11", "198.18.0.12")
+    assert [one["why"] for one in node.report()["hosts"]] == ["port"]
     node.push("http://unrelated.test/a/")
     bird.becomes()
     for log in (node.process.log(), world.exabgp.log()):
@@ -272,9 +276,11 @@ def test_a_node_can_take_its_routes_along_when_it_is_stopped(world: World) -> No
     world.bird.becomes("198.18.0.7")
 
 
-@pytest.mark.parametrize("world", [{"form": "flow", "communities": ["65001:451"]}], indirect=True)
+@pytest.mark.parametrize(
+    "world", [{"form": "flow", "communities": ["65001:451"], "https_records": False}], indirect=True
+)
 def test_flow_rules_redirect_some_ports_only(world: World) -> None:
-    world.knot.serve(pages=["198.18.0.7", "2001:db8::7"])
+    world.knot.serve(pages=["198.18.0.7", "2001:db8::7", "HTTPS 1 . ipv4hint=198.18.0.8"])
     world.node.push(PAGE)
     until(lambda: "198.18.0.7/32" in world.bird.flows() and "2001:db8::7/128" in world.bird.flows())
     flows = world.bird.flows()
@@ -284,10 +290,11 @@ def test_flow_rules_redirect_some_ports_only(world: World) -> None:
     assert flows.count("BGP.ext_community: (generic, 0x8008fde9, 0x1c3)") == 2
     assert flows.count("BGP.community: (65001,451) (65535,65281)") == 2
     assert world.bird.routes() == set()
-    # The other form: what was there goes, what comes is a route.
+    # The other form: what was there goes, what comes is a route; and a look at HTTPS records besides.
     world.node.rewrite("form", "route")
+    world.node.rewrite("https_records", True)
     world.node.process.process.send_signal(signal.SIGHUP)  # type: ignore[union-attr]
-    world.bird.becomes("198.18.0.7", "2001:db8::7")
+    world.bird.becomes("198.18.0.7", "2001:db8::7", "198.18.0.8")
     until(lambda: "/32" not in world.bird.flows())
     world.node.push("http://unrelated.test/a/")
     world.bird.becomes()

@@ -4,28 +4,28 @@ outage of the resolvers changes nothing. The clock is the test's, so that days p
 from __future__ import annotations
 
 import contextlib
-import itertools
-import random
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
 import dns.message
 import dns.rdatatype
-import pytest
 
+from blocker.feeds import route_state
 from blocker.feeds.lookups import Lookups, Pace, _Entry
 from blocker.feeds.resolve import Resolvers
 from blocker.feeds.routes import Limits, Reason, RouteTable
-from blocker.feeds.sightings import FAMILIES
+from blocker.store.sealing import Sealer
 from tests.gateways.dns_upstream import reply, upstream
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
+    from pathlib import Path
 
-    from blocker.feeds.resolve import Failing
+    from blocker.feeds.resolve import Answer, Failing
     from tests.gateways.dns_upstream import Upstream
 
 HOUR, DAY = 3600.0, 86_400.0
+SEALER = Sealer(bytes(32))
 LISTED, OTHER = "listed.example", "other.example"
 
 
@@ -37,9 +37,11 @@ class Source:
         self.out = False
         self.address = ""
 
-    def site(self, a: Sequence[str] | None, aaaa: Sequence[str] | None = None) -> None:
-        """Where the listed name is; None for a family that fails."""
-        for kind, addresses in (("A", a), ("AAAA", aaaa)):
+    def site(
+        self, a: Sequence[str] | None, aaaa: Sequence[str] | None = None, https: Sequence[str] | None = None
+    ) -> None:
+        """Where the listed name is; None for a family, or HTTPS records, that fail."""
+        for kind, addresses in (("A", a), ("AAAA", aaaa), ("HTTPS", https)):
             self.says.pop((LISTED, kind), None)
             if addresses is not None:
                 self.says[LISTED, kind] = addresses
@@ -60,12 +62,26 @@ class World:
         self.now = 0.0
         self.table = table
         self.sources = sources
-        self.resolvers = Resolvers(
-            [one.address for one in sources], seconds=2.0, tries=1, give_up_seconds=DAY, clock=lambda: self.now
-        )
         self._failing: dict[str, Failing] = {OTHER: {}, LISTED: {}}
-        table.popular_known = True
+        self._begin()
         table.listed(self._failing, 0.0)
+
+    async def restart(self, directory: Path) -> None:
+        """A node's end and the beginning of another."""
+        failed = {name: self.resolvers.failed_for(failing) for name, failing in self._failing.items()}
+        await route_state.save(directory / "state", SEALER, self.table, failed)
+        await self.resolvers.close()
+        loaded = route_state.load(directory / "state", SEALER)
+        assert loaded is not None
+        known, self._failing = loaded
+        self.table = RouteTable(self.table._limits)
+        self.table.restore(*known)
+        self._begin()
+
+    def _begin(self) -> None:
+        servers = [one.address for one in self.sources]
+        self.resolvers = Resolvers(servers, seconds=2.0, tries=1, give_up_seconds=DAY, clock=lambda: self.now)
+        self.table.popular_known = True
 
     async def wait(self, seconds: float) -> None:
         """Let time go by, in hours, at each of which both names are looked up."""
@@ -147,6 +163,50 @@ async def test_a_name_that_fails_for_days_is_nowhere_while_others_are_answered()
         assert made.table.names[LISTED].absent is None
 
 
+async def test_a_name_that_fails_is_given_up_however_often_the_node_is_restarted(tmp_path: Path) -> None:
+    async with world() as made:
+        (source,) = made.sources
+        source.site(["11.0.0.1"], [])
+        await made.wait(HOUR)
+        source.site(None)
+        for _ in range(6):
+            await made.wait(4 * HOUR)
+            assert made.table.names[LISTED].absent is None
+            await made.restart(tmp_path)
+        await made.wait(2 * HOUR)
+        assert made.table.names[LISTED].absent == HOUR + DAY + HOUR
+        # What answers again has failed for no time.
+        source.site(["11.0.0.1"], [])
+        await made.wait(HOUR)
+        await made.restart(tmp_path)
+        source.site(None)
+        await made.wait(0.9 * DAY)
+        assert made.table.names[LISTED].absent is None
+
+
+async def test_a_popular_name_that_fails_is_never_given_up() -> None:
+    """Its addresses are a third party's, whatever its servers do."""
+    async with world() as made:
+        (source,) = made.sources
+        answers: dict[str, Answer | None] = {}
+        lookups: Lookups[str] = Lookups(made.resolvers, Pace(), answers.__setitem__)
+        lookups.want({LISTED: LISTED})
+        entry = lookups._entries[LISTED]
+        source.site(None)
+        for _ in range(10):
+            await made.wait(0.5 * DAY)
+            await lookups._look(entry)
+            assert answers == {LISTED: None}
+        source.site(["11.0.0.1"])
+        await lookups._look(entry)
+        await made.wait(3 * DAY)
+        await lookups._look(entry)
+        answer = answers[LISTED]
+        assert answer is not None
+        assert answer.complete == {4}, "what its other family had stays"
+        assert lookups.failed() == {}
+
+
 async def test_a_name_that_answers_now_and_then_is_not_given_up() -> None:
     async with world() as made:
         (source,) = made.sources
@@ -191,6 +251,23 @@ async def test_outages_again_and_again_do_not_add_up_while_a_name_is_answered() 
             source.out = True
             await made.wait(0.9 * DAY)
         assert made.routed == {"11.0.0.1", "2a00::1"}
+
+
+async def test_where_https_records_led_is_held_when_they_fail_and_they_keep_nothing_else() -> None:
+    async with world(per_host=2) as made:
+        (source,) = made.sources
+        source.site(["11.0.0.1"], [], ["1 . ipv4hint=11.0.0.2"])
+        await made.wait(HOUR)
+        assert made.routed == {"11.0.0.1", "11.0.0.2"}
+        source.site(["11.0.0.3"], [])
+        await made.wait(2 * HOUR)
+        assert "11.0.0.3" in made.routed, "a place is free for it, since the failure is no reason to keep one"
+        assert len(made.routed) == 2
+        await made.wait(DAY)
+        assert made.routed == {"11.0.0.3"}
+        source.site(["11.0.0.3"], [], ["1 . ipv4hint=11.0.0.2"])
+        await made.wait(HOUR)
+        assert made.routed == {"11.0.0.3", "11.0.0.2"}
 
 
 async def test_what_one_resolver_never_answers_is_what_the_others_say() -> None:
@@ -240,72 +317,3 @@ async def test_a_name_that_fails_is_asked_for_more_and_more_seldom_but_in_an_out
         assert {*waits(7, 11, 12, 16)} <= {60, 64}
         await made.wait(HOUR)
         assert waits(12) == [3600]
-
-
-class Oracle:
-    """What a look must say, from all that was ever answered; as slow as it is plain."""
-
-    def __init__(self, servers: Sequence[str]) -> None:
-        self.heard: dict[str, list[float]] = {server: [0.0] for server in servers}
-        self.looks: list[tuple[float, dict[tuple[str, int], Sequence[str] | None]]] = []
-
-    def clock(self, server: str, now: float) -> float:
-        """A resolver's own time: silences count for a tenth of a day at the most."""
-        return sum(min(b - a, 0.1 * DAY) for a, b in itertools.pairwise(self.heard[server]) if b <= now)
-
-    def given_up(self, pair: tuple[str, int], now: float) -> bool:
-        """Whether a resolver has failed for a family for a day of its own time."""
-        since = now
-        for when, said in reversed(self.looks):
-            if said[pair] is not None:
-                break
-            since = when
-        return self.clock(pair[0], now) - self.clock(pair[0], since) >= DAY
-
-    def answer(self, now: float) -> tuple[set[str], set[int]] | None:
-        """Addresses of the last look, and of which families it is complete."""
-        said = {
-            pair: () if one is None and self.given_up(pair, now) else one for pair, one in self.looks[-1][1].items()
-        }
-        if all(one is None for one in said.values()):
-            return None
-        awaited = [server for server, times in self.heard.items() if now - times[-1] < DAY]
-        complete = {one for one in FAMILIES if all(said[server, one] is not None for server in awaited)}
-        return {address for one in said.values() for address in one or ()}, complete
-
-
-@pytest.mark.parametrize("seed", range(6))
-async def test_whatever_resolvers_say_a_look_is_what_the_oracle_says(seed: int) -> None:
-    chance = random.Random(seed)  # noqa: S311 - not for a secret
-    fours: Sequence[list[str] | None] = (None, None, [], ["11.0.0.1"], ["11.0.0.2"])
-    sixes: Sequence[list[str] | None] = (None, [], ["2a00::1"])
-    async with world(2) as made:
-        by_address = {source.address: source for source in made.sources}
-        oracle = Oracle(list(by_address))
-        failing: Failing = {}
-        answers = set()
-        for _ in range(150):
-            made.now += chance.choice([0.1, 1, 4, 12, 40]) * HOUR
-            for source in made.sources:
-                if chance.random() < 0.1:
-                    source.out = not source.out
-                if chance.random() < 0.15:
-                    source.site(chance.choice(fours), chance.choice(sixes))
-            await made.resolvers.look_up(OTHER)
-            found = await made.resolvers.look_up(LISTED, failing)
-            said = {
-                (address, family): None if source.out else source.says.get((LISTED, kind))
-                for address, source in by_address.items()
-                for family, kind in ((4, "A"), (6, "AAAA"))
-            }
-            for address, source in by_address.items():
-                if not source.out:
-                    oracle.heard[address].append(made.now)
-            oracle.looks.append((made.now, said))
-            expected = oracle.answer(made.now)
-            if found is None:
-                assert expected is None
-            else:
-                assert ({str(one) for one in found.addresses}, {*found.complete}) == expected
-            answers.add(str(expected))
-        assert len(answers) > 5, "it says something"

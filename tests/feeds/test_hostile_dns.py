@@ -130,8 +130,14 @@ TRICKS: dict[str, Trick] = {
     "silent": only_a(lambda _asked, _stream, _turn: []),
     "embedded": says("embedded 60 A 11.0.0.11", *(f"embedded 60 AAAA {one}" for one in EMBEDDED)),
     "thief": a(POPULAR, OWN, "11.0.0.12", "127.0.0.1", "224.0.0.1", "0.0.0.1", "255.255.255.255"),
+    "hinted": says(
+        "hinted 60 A 11.0.0.13", "hinted 9 HTTPS 1 . port=8443 ipv4hint=11.0.0.14,11.1.1.1,11.2.2.2,127.0.0.1",
+    ),
+    "aliased": says("aliased 60 A 11.0.0.15", "aliased 60 HTTPS 0 target.example."),
     "popular": a(POPULAR),
 }  # fmt: skip
+#: Where HTTPS records lead.
+TARGETS = {"target": says("target 60 A 11.1.1.1", "target 60 A 11.0.0.16", "target 60 HTTPS 0 aliased.example.")}
 HALF = frozenset((6,))
 #: Addresses, time and families of which it is complete; None where nothing is believed.
 BELIEVED: dict[str, tuple[set[str], float, frozenset[int]] | None] = {
@@ -158,6 +164,8 @@ BELIEVED: dict[str, tuple[set[str], float, frozenset[int]] | None] = {
     "wrong-question": (set(), 0, HALF),
     "silent": (set(), 0, HALF),
     "embedded": ({"11.0.0.11", *EMBEDDED}, 60, FAMILIES),
+    "hinted": ({"11.0.0.13", "11.0.0.14", POPULAR, OWN, "127.0.0.1"}, 9, FAMILIES),
+    "aliased": ({"11.0.0.15", POPULAR, "11.0.0.16"}, 60, FAMILIES),
 }
 
 
@@ -174,7 +182,7 @@ class Hostile:
         times = self.asked.setdefault(label, [])
         if not stream and question.rdtype == dns.rdatatype.A:
             times.append(asyncio.get_running_loop().time())
-        return TRICKS[label](asked, stream, len(times))
+        return {**TRICKS, **TARGETS}[label](asked, stream, len(times))
 
 
 @pytest.fixture
@@ -244,11 +252,11 @@ async def test_the_routes_of_hostile_names_harm_nobody_and_their_looks_keep_to_t
     assert logs == []
     assert capfd.readouterr() == ("", "")
     announced = {str(address) for address in table.announced}
-    assert {HONEST, *(f"11.0.0.{at}" for at in range(2, 13))} - {"11.0.0.66"} <= announced
+    assert {HONEST, *(f"11.0.0.{at}" for at in range(2, 17))} - {"11.0.0.66"} <= announced
     assert len(announced & set(CROWD)) == 4
     assert table.reason(ip_address(POPULAR), "thief") is Reason.POPULAR
     assert table.reason(ip_address(OWN), "thief") is Reason.OWN
-    assert table.refused[Reason.SPECIAL] == len(EMBEDDED) + 4
+    assert table.refused[Reason.SPECIAL] == len(EMBEDDED) + 5
     assert Reason.HOST_LIMIT in {table.reason(address, "flux") for address in table.names["flux"].at}
     for label in TRICKS:
         gaps = [later - earlier for earlier, later in itertools.pairwise(looks[label])]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from blocker.feeds.resolve import Answer
 from blocker.feeds.route_feed import RouteFeed
 from blocker.feeds.route_report import report
 from blocker.feeds.sightings import FAMILIES
@@ -153,6 +154,16 @@ async def test_hosts_that_routes_do_not_hold_are_reported_whether_at_once_or_one
     # It comes to rest: once it had but four in the last hold-down it is like any other.
     assert ("flux", "flux") in await reported.looks(96 * 60.0 - 1 + DAY)
     assert await reported.looks(96 * 60.0 + DAY) == {("many", "many"): (None, 5)}
+
+
+async def test_a_port_that_is_not_redirected_is_told(reported: Reported) -> None:
+    reported.says("host", 0.0, "11.0.0.1")
+    for ports, told in ((set(), False), ({443, 80}, False), ({443, 8443}, True)):
+        found = Answer(frozenset(), 60.0, FAMILIES, frozenset(ports))
+        reported.feed._heard("host", found)
+        assert (("host", "port") in await reported.looks(0.0)) is told
+    reported.feed._heard("host", None)
+    assert ("host", "port") in await reported.looks(0.0), "nobody said otherwise"
 
 
 async def test_junk_makes_no_flux(reported: Reported) -> None:

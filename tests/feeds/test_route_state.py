@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 import stat
 from ipaddress import ip_address
@@ -11,10 +12,17 @@ import pytest
 
 from blocker.errors import FormatError, KeyMaterialError
 from blocker.feeds import route_state
+from blocker.feeds.route_feed import RouteFeed
 from blocker.feeds.route_hosts import name_id
 from blocker.feeds.routes import Limits, RouteTable
 from blocker.feeds.sightings import FAMILIES
-from blocker.store.sealing import Sealer
+from blocker.route_section import RouteSettings
+from blocker.sections import GuardSettings
+from blocker.store.sealing import Keyring, Sealer
+from tests.feeds.test_failing_names import LISTED, OTHER, Source
+from tests.feeds.test_route_report import no_store
+from tests.follower.support import until
+from tests.gateways.dns_upstream import upstream
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -43,19 +51,35 @@ def files(directory: Path) -> list[Path]:
 async def test_a_state_comes_back_as_it_was(tmp_path: Path) -> None:
     path, table = tmp_path / "routes.state", filled()
     assert route_state.load(path, SEALER) is None
-    await route_state.save(path, SEALER, table)
+    failed = {"a": [("192.0.2.53", 6, 60.5), ("192.0.2.53", 4, 0.0)], "b": []}
+    await route_state.save(path, SEALER, table, failed)
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert files(tmp_path) == [path], "nothing half written is left"
     again = RouteTable(Limits())
-    state = route_state.load(path, SEALER)
-    assert state is not None
+    loaded = route_state.load(path, SEALER)
+    assert loaded is not None
+    state, failing = loaded
+    assert failing == {"a": {("192.0.2.53", 6): -60.5, ("192.0.2.53", 4): 0.0}, "b": {}}
     again.restore(*state)
     assert (again.names, again.popular, again.announced) == (table.names, table.popular, table.announced)
 
 
+def test_a_state_of_version_1_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "routes.state"
+    text = b'["blocker-routes",1]\n["name","a",null,1,[["11.0.0.1",1.0,null]]]\n["route","11.0.0.1",2.0]\n["end",3]'
+    path.write_bytes(SEALER.seal(text, context=b"blocker route state"))
+    loaded = route_state.load(path, SEALER)
+    assert loaded is not None
+    (names, popular, announced), failing = loaded
+    assert [*names] == ["a"]
+    assert announced == {ADDRESSES[0]: 2.0}
+    assert not popular
+    assert not failing
+
+
 async def test_a_stolen_state_shows_neither_addresses_nor_names(tmp_path: Path) -> None:
     path = tmp_path / "routes.state"
-    await route_state.save(path, SEALER, filled())
+    await route_state.save(path, SEALER, filled(), {})
     data = path.read_bytes()
     assert b"11.0.0" not in data
     assert b"2a00" not in data
@@ -65,7 +89,7 @@ async def test_a_stolen_state_shows_neither_addresses_nor_names(tmp_path: Path) 
 
 async def test_a_damaged_or_foreign_state_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "routes.state"
-    await route_state.save(path, SEALER, filled())
+    await route_state.save(path, SEALER, filled(), {})
     data = path.read_bytes()
     for damaged in (data[:-1], data[:60], b"", b"x" * 100, data[:70] + bytes([data[70] ^ 1]) + data[71:]):
         path.write_bytes(damaged)
@@ -75,7 +99,8 @@ async def test_a_damaged_or_foreign_state_is_refused(tmp_path: Path) -> None:
     with pytest.raises(KeyMaterialError):
         route_state.load(path, Sealer(bytes(31) + b"x"))
     for text in (
-        b'["blocker-routes",2]\n["end",1]', b'["blocker-routes",1]\n["end",5]',
+        b'["blocker-routes",3]\n["end",1]', b'["blocker-routes",2]\n["failing","a",[["192.0.2.53",6]]]\n["end",2]',
+        b'["blocker-routes",1]\n["end",5]',
         b'["blocker-routes",1]\n["x",1]\n["end",2]',
         b'["blocker-routes",1]\n["name","a",null,1,[["no address",1,null]]]\n["end",2]', b"{}", b"[]\n[]", b"\xff",
         b'["blocker-routes",1]\n["route","11.0.0.1"]\n["end",2]', b'["blocker-routes",1]\n7\n["end",2]',
@@ -83,3 +108,31 @@ async def test_a_damaged_or_foreign_state_is_refused(tmp_path: Path) -> None:
         path.write_bytes(SEALER.seal(text, context=b"blocker route state"))
         with pytest.raises(FormatError):
             route_state.load(path, SEALER)
+
+
+async def life(directory: Path, port: int) -> tuple[set[str], set[str]]:
+    """A feed's, until it has looked its names up once: the names that it knew to fail at its beginning, and its end."""
+    feed = RouteFeed(
+        RouteSettings(enabled=True, resolvers=(f"127.0.0.1:{port}",), lookup_tries=1), GuardSettings(), directory,
+        Keyring(lookup=bytes(16), seal=bytes(32)), None, no_store,
+    )  # fmt: skip
+    running = asyncio.create_task(feed.run())
+    await until(lambda: feed._lookups is not None)
+    lookups = feed._lookups
+    assert lookups is not None
+    before = set(lookups.failed())
+    await feed._list(frozenset({LISTED, OTHER}))
+    await until(lambda: lookups.untried == 0)
+    await feed.stop()
+    await running
+    return before, set(lookups.failed())
+
+
+async def test_a_feed_keeps_which_names_failed(tmp_path: Path) -> None:
+    source = Source()
+    async with upstream(source.behave) as running:
+        key = name_id(bytes(16), LISTED)
+        assert await life(tmp_path, running.port) == (set(), {key})
+        assert await life(tmp_path, running.port) == ({key}, {key})
+        source.site(["11.0.0.1"], [])
+        assert await life(tmp_path, running.port) == ({key}, set())
