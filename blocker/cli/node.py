@@ -173,7 +173,6 @@ class Node:
     def stop(self) -> None:
         """Answer what is under way, store what was counted, and end."""
         self._stopping.set()
-        self._announced.set()  # whoever waits for it has nothing to wait for
 
     async def _fold_hits(self) -> None:
         from blocker.hits.retention import keep_folding
