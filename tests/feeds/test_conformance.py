@@ -25,7 +25,6 @@ HOST = "127.0.0.1"
 LONGEST = 65_535
 DEADLINE = 10.0
 PLAIN = query("SOA", key=None).to_wire()
-SIGNED = query("SOA").to_wire()
 QUESTION = PLAIN[12:]
 NAME = QUESTION[:-4]
 OPT = b"\0\x29\x04\xd0\0\0\0\0"
@@ -56,54 +55,57 @@ def tsig(algorithm: str) -> bytes:
     return owner + struct.pack("!HHIH", 250, 255, 0, len(data)) + data
 
 
-def moved() -> bytes:
-    """A right signature that is not the last record."""
-    return SIGNED[:10] + b"\0\2" + SIGNED[12:] + b"\0" + OPT + b"\0\0"
+def signed() -> bytes:
+    """A query as a secondary signs it; RFC 8945, section 5.2.3: it holds for five minutes."""
+    return query("SOA").to_wire()
 
 
-CASES = {
-    "longest": (padded(), "NOERROR"),
-    "longest, of nobody": (padded(key=None), "REFUSED"),
-    "longest garbage": (head(additional=3) + QUESTION + b"\xff" * (LONGEST - 12 - len(QUESTION)), "FORMERR"),
-    "longest garbage without a name": (head() + b"\x3f" * (LONGEST - 12), "FORMERR"),
-    "head alone": (head(), "FORMERR"),
-    "no question": (head(0), "FORMERR"),
-    "no question, one there": (head(0) + QUESTION, "FORMERR"),
-    "two questions": (head(2) + QUESTION * 2, "FORMERR"),
-    "cut in its name": (PLAIN[:20], "FORMERR"),
-    "cut in its type": (PLAIN[:-3], "FORMERR"),
-    "cut in its signature": (SIGNED[:-9], "FORMERR"),
-    "something after it": (PLAIN + b"\0", "FORMERR"),
-    "a label that leads to itself": (head() + b"\xc0\x0c\0\6\0\1", "FORMERR"),
-    "a loop of two": (head() + b"\1a\xc0\x0c\0\6\0\1", "FORMERR"),
-    "a pointer beyond the end": (head() + b"\xff\xff\0\6\0\1", "FORMERR"),
-    "a pointer beyond the end, later": (head(additional=1) + QUESTION + b"\xff\xff\0\1\0\1\0\0\0\0\0\0", "FORMERR"),
-    "a pointer into the head": (head(additional=1) + QUESTION + b"\xc0\x00\0\1\0\1\0\0\0\0\0\4abcd", None),
-    "a loop in a record": (
-        head(additional=1) + QUESTION + struct.pack("!H", 0xC000 | 12 + len(QUESTION)) + b"\0\1\0\1\0\0\0\0\0\0",
-        "FORMERR",
-    ),
-    "a label of a kind there is not": (head() + b"\x40aa\0\0\6\0\1", "FORMERR"),
-    "a name that is too long": (head() + (b"\x3f" + b"a" * 63) * 4 + b"\0\0\6\0\1", "FORMERR"),
-    "another class": (head() + NAME + b"\0\6\0\3", "REFUSED"),
-    "a transfer in another class": (head() + NAME + b"\0\xfc\0\3", "NOTAUTH"),
-    "any class": (head() + NAME + b"\0\6\0\xff", "REFUSED"),
-    "inverse query": (head(flags=0x0800) + QUESTION, "NOTIMP"),
-    "status": (head(flags=0x1000) + QUESTION, "NOTIMP"),
-    "notify": (head(flags=0x2400) + QUESTION, "NOTIMP"),
-    "update": (head(flags=0x2800) + QUESTION, "NOTIMP"),
-    "an opcode that nobody has": (head(flags=0x7800) + QUESTION, "NOTIMP"),
-    "EDNS of another version": (head(additional=1) + QUESTION + b"\0\0\x29\x04\xd0\0\1\0\0\0\0", "BADVERS"),
-    "two OPT records": (head(additional=2) + QUESTION + (b"\0" + OPT + b"\0\0") * 2, "FORMERR"),
-    "an OPT record of a name": (head(additional=1) + QUESTION + b"\1a\0" + OPT + b"\0\0", "FORMERR"),
-    "an option that is cut": (head(additional=1) + QUESTION + b"\0" + OPT + b"\0\3\0\x0a\0", "FORMERR"),
-    "signature not last": (moved(), "FORMERR"),
-    "two signatures": (SIGNED[:10] + b"\0\2" + SIGNED[12:] + SIGNED[len(PLAIN) :], "FORMERR"),
-    "an unknown algorithm": (head(additional=1) + QUESTION + tsig("hmac-of-nobody."), "BADKEY"),
-    "a weaker algorithm": (head(additional=1) + QUESTION + tsig("hmac-md5.sig-alg.reg.int."), "BADKEY"),
-    "a forged signature": (SIGNED[:-20] + bytes(14) + SIGNED[-6:], "BADSIG"),
-    "of nobody": (PLAIN, "REFUSED"),
-}
+def cases() -> dict[str, tuple[bytes, str | None]]:
+    """Messages and the codes they get, or None where any code will do; signed now, since signatures expire."""
+    whole = signed()
+    return {
+        "longest": (padded(), "NOERROR"),
+        "longest, of nobody": (padded(key=None), "REFUSED"),
+        "longest garbage": (head(additional=3) + QUESTION + b"\xff" * (LONGEST - 12 - len(QUESTION)), "FORMERR"),
+        "longest garbage without a name": (head() + b"\x3f" * (LONGEST - 12), "FORMERR"),
+        "head alone": (head(), "FORMERR"),
+        "no question": (head(0), "FORMERR"),
+        "no question, one there": (head(0) + QUESTION, "FORMERR"),
+        "two questions": (head(2) + QUESTION * 2, "FORMERR"),
+        "cut in its name": (PLAIN[:20], "FORMERR"),
+        "cut in its type": (PLAIN[:-3], "FORMERR"),
+        "cut in its signature": (whole[:-9], "FORMERR"),
+        "something after it": (PLAIN + b"\0", "FORMERR"),
+        "a label that leads to itself": (head() + b"\xc0\x0c\0\6\0\1", "FORMERR"),
+        "a loop of two": (head() + b"\1a\xc0\x0c\0\6\0\1", "FORMERR"),
+        "a pointer beyond the end": (head() + b"\xff\xff\0\6\0\1", "FORMERR"),
+        "a pointer beyond the end, later": (head(additional=1) + QUESTION + b"\xff\xff\0\1\0\1\0\0\0\0\0\0", "FORMERR"),
+        "a pointer into the head": (head(additional=1) + QUESTION + b"\xc0\x00\0\1\0\1\0\0\0\0\0\4abcd", None),
+        "a loop in a record": (
+            head(additional=1) + QUESTION + struct.pack("!H", 0xC000 | 12 + len(QUESTION)) + b"\0\1\0\1\0\0\0\0\0\0",
+            "FORMERR",
+        ),
+        "a label of a kind there is not": (head() + b"\x40aa\0\0\6\0\1", "FORMERR"),
+        "a name that is too long": (head() + (b"\x3f" + b"a" * 63) * 4 + b"\0\0\6\0\1", "FORMERR"),
+        "another class": (head() + NAME + b"\0\6\0\3", "REFUSED"),
+        "a transfer in another class": (head() + NAME + b"\0\xfc\0\3", "NOTAUTH"),
+        "any class": (head() + NAME + b"\0\6\0\xff", "REFUSED"),
+        "inverse query": (head(flags=0x0800) + QUESTION, "NOTIMP"),
+        "status": (head(flags=0x1000) + QUESTION, "NOTIMP"),
+        "notify": (head(flags=0x2400) + QUESTION, "NOTIMP"),
+        "update": (head(flags=0x2800) + QUESTION, "NOTIMP"),
+        "an opcode that nobody has": (head(flags=0x7800) + QUESTION, "NOTIMP"),
+        "EDNS of another version": (head(additional=1) + QUESTION + b"\0\0\x29\x04\xd0\0\1\0\0\0\0", "BADVERS"),
+        "two OPT records": (head(additional=2) + QUESTION + (b"\0" + OPT + b"\0\0") * 2, "FORMERR"),
+        "an OPT record of a name": (head(additional=1) + QUESTION + b"\1a\0" + OPT + b"\0\0", "FORMERR"),
+        "an option that is cut": (head(additional=1) + QUESTION + b"\0" + OPT + b"\0\3\0\x0a\0", "FORMERR"),
+        "signature not last": (whole[:10] + b"\0\2" + whole[12:] + b"\0" + OPT + b"\0\0", "FORMERR"),
+        "two signatures": (whole[:10] + b"\0\2" + whole[12:] + whole[len(PLAIN) :], "FORMERR"),
+        "an unknown algorithm": (head(additional=1) + QUESTION + tsig("hmac-of-nobody."), "BADKEY"),
+        "a weaker algorithm": (head(additional=1) + QUESTION + tsig("hmac-md5.sig-alg.reg.int."), "BADKEY"),
+        "a forged signature": (whole[:-20] + bytes(14) + whole[-6:], "BADSIG"),
+        "of nobody": (PLAIN, "REFUSED"),
+    }
 
 
 @contextlib.asynccontextmanager
@@ -134,7 +136,7 @@ async def message(reader: asyncio.StreamReader) -> bytes:
 @pytest.mark.parametrize("gateway", [False, True])
 async def test_each_gets_its_code_and_the_connection_goes_on(*, gateway: bool) -> None:
     async with serving(gateway=gateway) as (its, port):
-        for what, (wire, expected) in CASES.items():
+        for what, (wire, expected) in cases().items():
             reader, writer = await asyncio.open_connection(HOST, port)
             for _ in range(2):  # the second one comes to whoever has the connection by then
                 writer.write(framed(wire))
@@ -165,7 +167,7 @@ async def test_each_gets_the_same_code_as_a_datagram(*, gateway: bool) -> None:
                 heard.put_nowait(data)
 
         transport, _ = await loop.create_datagram_endpoint(Client, remote_addr=(HOST, port))
-        for what, (wire, expected) in CASES.items():
+        for what, (wire, expected) in cases().items():
             if len(wire) > 1232:
                 continue
             transport.sendto(wire)
@@ -179,9 +181,9 @@ async def test_each_gets_the_same_code_as_a_datagram(*, gateway: bool) -> None:
 @pytest.mark.parametrize("length", [0, 1, 11])
 async def test_who_sends_less_than_a_header_is_disconnected(length: int, *, gateway: bool) -> None:
     async with serving(gateway=gateway) as (_its, port):
-        for before in ([], [SIGNED]):
+        for before in ([], [signed()]):
             reader, writer = await asyncio.open_connection(HOST, port)
-            writer.write(b"".join(map(framed, [*before, bytes(length), SIGNED])))
+            writer.write(b"".join(map(framed, [*before, bytes(length), signed()])))
             for _ in before:
                 assert told(await message(reader)) == "NOERROR", "what was asked before is answered"
             assert await reader.read() == b""
@@ -204,16 +206,17 @@ async def test_questions_before_the_answers_and_an_end_after_them(*, gateway: bo
 async def test_names_of_others_on_a_connection_that_was_about_a_zone_are_refused() -> None:
     async with serving(gateway=True) as (_its, port):
         reader, writer = await asyncio.open_connection(HOST, port)
-        for wire, expected in ((SIGNED, "NOERROR"), (client_query("host.example").to_wire(), "REFUSED")):
+        for wire, expected in ((signed(), "NOERROR"), (client_query("host.example").to_wire(), "REFUSED")):
             writer.write(framed(wire))
             assert told(await message(reader)) == expected
         writer.close()
 
 
 def test_the_cases_are_what_they_say() -> None:
-    assert len(CASES["longest"][0]) == len(CASES["longest garbage"][0]) == LONGEST
-    assert dns.message.from_wire(CASES["longest"][0], keyring=KEYRING).had_tsig
-    assert dns.message.from_wire(SIGNED, keyring=KEYRING).had_tsig
+    made = cases()
+    assert len(made["longest"][0]) == len(made["longest garbage"][0]) == LONGEST
+    assert dns.message.from_wire(made["longest"][0], keyring=KEYRING).had_tsig
+    assert dns.message.from_wire(signed(), keyring=KEYRING).had_tsig
     with pytest.raises(dns.tsig.BadSignature):
-        dns.message.from_wire(CASES["a forged signature"][0], keyring=KEYRING)
+        dns.message.from_wire(made["a forged signature"][0], keyring=KEYRING)
     assert ORIGIN.encode()[:6] in NAME

@@ -276,17 +276,21 @@ async def test_secondaries_are_known_by_address_and_key_and_others_are_not_kept(
     assert its.served.tally.contacts["192.0.2.7:53"].serial == 7
 
 
-GOOD = query("AXFR").to_wire()
-
-
-@given(st.one_of(st.binary(max_size=600), st.tuples(st.integers(0, len(GOOD)), st.binary(max_size=8)).map(
-    lambda cut: GOOD[: cut[0]] + cut[1] + GOOD[cut[0] + len(cut[1]) :]
-)))  # fmt: skip
-@example(GOOD[:12])
-@example(GOOD[:11])
+@given(
+    st.one_of(st.binary(max_size=600), st.tuples(st.integers(0, len(query("AXFR").to_wire())), st.binary(max_size=8)))
+)
+@example((12, None))
+@example((11, None))
 @example(b"\0\1\0\0\0\1\0\0\0\0\0\0\xc0\x0c\0\6\0\1")
 @settings(max_examples=400, deadline=None)
-async def test_no_bytes_do_harm(wire: bytes) -> None:
+async def test_no_bytes_do_harm(sent: bytes | tuple[int, bytes | None]) -> None:
+    """Any bytes, and a good query with some written over at a place, or cut there; signed now, as signatures expire."""
+    if isinstance(sent, tuple):
+        at, over = sent
+        good = query("AXFR").to_wire()
+        wire = good[:at] + (b"" if over is None else over + good[at + len(over) :])
+    else:
+        wire = sent
     for tcp in (True, False):
         answers = await primary().ask(wire, tcp=tcp)
         for answer in answers:
