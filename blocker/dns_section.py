@@ -90,6 +90,11 @@ class DnsSettings(StreamSettings):
     inspect_addresses: tuple[IPvAnyAddress, ...] = Field(
         (), max_length=8, description="The URL filter's, for names whose pages are listed. Default none: as all others."
     )
+    aliases: bool = Field(
+        True,
+        description="Whether a name is blocked too whose answer leads over a blocked one (CNAME), as response policy "
+        "zones have it. Default true.",
+    )
     ttl: int = Field(30, ge=10, le=60, description="Time for which such answers may be kept, in seconds. Default 30.")
     reason: DnsReasonSettings = Field(default_factory=DnsReasonSettings)
     reasons: dict[Name, DnsReasonSettings] = Field(

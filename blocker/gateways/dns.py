@@ -176,8 +176,9 @@ class DnsListener(Listener):
         reasons = [(name, *_reason(reason)) for name, reason in [("", settings.reason), *settings.reasons.items()]]
         service.filter(
             settings.blocked if settings.upstreams else None, settings.stop_addresses, settings.inspect_addresses,
-            settings.ttl, reasons, settings.structured_option,
+            settings.aliases, settings.ttl,
         )  # fmt: skip
+        service.explain(reasons, settings.structured_option)
         service.keep_answers(settings.cache_bytes, settings.max_ttl, settings.stale_seconds)
         self.forwarder.configure(settings)
         if settings.tls_certificate is not None and settings.tls_key is not None:

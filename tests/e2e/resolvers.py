@@ -104,7 +104,7 @@ class Origin:
         directory.mkdir()
         (directory / "example.zone").write_text(
             "$TTL 5\n@ IN SOA ns.example. x.example. 1 60 60 60 5\n@ IN NS ns.example.\n* IN A 192.0.2.1\n"
-            "*.listed IN A 192.0.2.1\n",
+            f"*.listed IN A 192.0.2.1\nalias IN CNAME deep.{BLOCKED}.\n",
             "utf-8",
         )
         (directory / "named.conf").write_text(
@@ -143,6 +143,7 @@ class Resolver:
     package = ""
     files: tuple[str, ...] = ()
     signed = True  # whether it knows TSIG
+    decides_aliases = True  # whether it looks at where names lead (CNAME)
 
     def __init__(self, directory: Path, node: Feeding, port: int, origin: Origin) -> None:
         self.port, self.directory = port, directory
@@ -264,7 +265,7 @@ class PowerDns(Resolver):
 class Knot(Resolver):
     """Knot Resolver, which reads the zone from a file."""
 
-    package, files = "knot-resolver", ("kresd.conf",)
+    package, files, decides_aliases = "knot-resolver", ("kresd.conf",), False
 
     def changes(self, node: Feeding, origin: Origin) -> Iterable[tuple[str, str]]:
         node.zone_file = self.directory / f"{ZONE}.zone"

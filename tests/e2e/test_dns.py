@@ -51,6 +51,8 @@ ns 300 A 192.0.2.53
 good 300 A 192.0.2.10
 good 300 RRSIG {SIGNED}
 bad 300 A 192.0.2.66
+alias 300 CNAME deep.bad
+deep.bad 300 A 192.0.2.66
 pages 300 A 192.0.2.67
 odd 300 TYPE65280 \\# 3 010203
 """
@@ -157,6 +159,8 @@ def test_dig_gets_what_the_list_says(resolver: Resolver) -> None:
         assert "status: NXDOMAIN" in said
         assert "; EDE: 16 (Censored)" in said
         assert "AUTHORITY: 1" in said
+    alias = resolver.dig("alias.customers.test")
+    assert ("status: NXDOMAIN" in alias, "; EDE: 16 (Censored)" in alias) == (True, True), "it leads over a listed name"
     assert "192.0.2.67" in resolver.dig("pages.customers.test"), "one page is not the host"
     for name, address in (("bad.customers.test", 2), ("www.bad.customers.test", 2), ("pages.customers.test", 3)):
         assert answers(resolver.dig(f"{name}.{ZONE}"))[0].endswith(f" 30 IN A 127.0.0.{address}")

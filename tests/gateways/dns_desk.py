@@ -50,7 +50,8 @@ class DnsDesk(Desk):
             reasons = [("", 15, FULL, SHORT), ("police", 16, FULL, SHORT)]
             at = [ipaddress.ip_address(address) for address in page]
             looked_at = [ipaddress.ip_address(address) for address in inspect]
-            self.service.filter(blocked, at, looked_at, 30, reasons, STRUCTURED_OPTION)
+            self.service.filter(blocked, at, looked_at, True, 30)
+            self.service.explain(reasons, STRUCTURED_OPTION)
         self.service.admit(LOOPBACK, False, 0)
         self.service.keep_answers(2**20, 86_400, 0)
         self.now = NOW

@@ -100,7 +100,7 @@ fn url(random: &mut Random) -> Vec<u8> {
         text.extend_from_slice(b"http://");
     }
     for _ in 0..random.below(14) {
-        text.extend_from_slice(PIECES[random.below(PIECES.len())]);
+        text.extend_from_slice(random.pick(PIECES));
     }
     if random.below(8) == 0 && !text.is_empty() {
         let at = random.below(text.len());
@@ -111,10 +111,10 @@ fn url(random: &mut Random) -> Vec<u8> {
 
 fn options(random: &mut Random) -> Options {
     Options {
-        format: [Format::Url, Format::Domain, Format::Hosts][random.below(3)],
-        bare: [Kind::Host, Kind::Domain][random.below(2)],
-        trailing_slash: [Kind::Prefix, Kind::Exact][random.below(2)],
-        name: [Kind::Domain, Kind::Host][random.below(2)],
+        format: random.pick(&[Format::Url, Format::Domain, Format::Hosts]),
+        bare: random.pick(&[Kind::Host, Kind::Domain]),
+        trailing_slash: random.pick(&[Kind::Prefix, Kind::Exact]),
+        name: random.pick(&[Kind::Domain, Kind::Host]),
     }
 }
 
@@ -191,7 +191,7 @@ fn lists_read_the_same_however_they_are_split() {
         let mut text = Vec::new();
         for _ in 0..random.below(12) {
             text.extend(url(random));
-            text.extend_from_slice([b"\n", b"\r", b" "][random.below(3)]);
+            text.extend_from_slice(random.pick(&[b"\n", b"\r", b" "]));
         }
         let options = options(random);
         let read = |size: &mut dyn FnMut() -> usize| {

@@ -12,7 +12,7 @@ use super::dns_zones::{DnsDatagram, Handed};
 use super::gate::Gate;
 use crate::datagrams::{self, BATCH, Batch, Peer};
 use crate::wire::Flow;
-use crate::wire::dns::cache::{Aged, Cache, write};
+use crate::wire::dns::cache::Cache;
 use crate::wire::dns::clients::{Admission, Clients, Network};
 use crate::wire::dns::filter::{Addresses, Blocked, Filter, Reason};
 use crate::wire::dns::message::{Query, Rcode, flag};
@@ -23,8 +23,6 @@ use crate::wire::dns::upstream::{Found, Heard, Question, RANDOM_BYTES, hear};
 use crate::wire::dns::zone::Zone;
 use crate::wire::dns::{Service, Step};
 
-/// Network Error (RFC 8914, section 4.24).
-const NETWORK_ERROR: u16 = 23;
 /// Batches that are answered before others have a turn.
 const ROUNDS: usize = 4;
 
@@ -58,32 +56,6 @@ fn wire(text: &str) -> PyResult<Vec<u8>> {
     name::to_wire(text).ok_or_else(|| PyValueError::new_err("not a name of letters, digits, hyphens and underscores"))
 }
 
-fn filter(
-    blocked: &str,
-    page: Vec<IpAddr>,
-    inspect: Vec<IpAddr>,
-    ttl: u32,
-    reasons: Vec<ReasonFields>,
-) -> PyResult<Filter> {
-    let blocked = match blocked {
-        "nxdomain" => Blocked::NxDomain,
-        "nodata" => Blocked::NoData,
-        "addresses" => Blocked::Addresses(addresses(page)),
-        _ => return Err(PyValueError::new_err("a blocked name gets nxdomain, nodata or addresses")),
-    };
-    let inspect = Some(inspect).filter(|all| !all.is_empty()).map(addresses);
-    let mut filter = Filter { blocked, inspect, ttl, reasons: HashMap::default(), reason: Reason::default() };
-    for (list, error, full, short) in reasons {
-        let reason = Reason { error, texts: [full, short] };
-        if list.is_empty() {
-            filter.reason = reason;
-        } else {
-            filter.reasons.insert(list, reason);
-        }
-    }
-    Ok(filter)
-}
-
 #[pymethods]
 impl DnsService {
     /// Answers nothing until it is configured. `key`: 16 random bytes, for the limits of clients.
@@ -109,8 +81,8 @@ impl DnsService {
         Ok(())
     }
 
-    /// Sets what names in lists get, and that all others are forwarded; without `blocked`, that none is. `reasons`: (list, Extended DNS Error, structured
-    /// text, shorter one), the list empty for all others; `structured_option`: code of the option that asks for these.
+    /// Sets what names in lists get, and that all others are forwarded; without `blocked`, that none is. `aliases`: whether
+    /// names are blocked whose answers lead over a blocked one. What `explain` sets begins anew.
     ///
     /// Raises `ValueError`: `blocked` is not nxdomain, nodata or addresses.
     fn filter(
@@ -118,13 +90,38 @@ impl DnsService {
         blocked: Option<&str>,
         page: Vec<IpAddr>,
         inspect: Vec<IpAddr>,
+        aliases: bool,
         ttl: u32,
-        reasons: Vec<ReasonFields>,
-        structured_option: u16,
     ) -> PyResult<()> {
-        self.service.filter = blocked.map(|blocked| filter(blocked, page, inspect, ttl, reasons)).transpose()?;
-        self.service.structured_option = structured_option;
+        let Some(blocked) = blocked else {
+            self.service.filter = None;
+            return Ok(());
+        };
+        let blocked = match blocked {
+            "nxdomain" => Blocked::NxDomain,
+            "nodata" => Blocked::NoData,
+            "addresses" => Blocked::Addresses(addresses(page)),
+            _ => return Err(PyValueError::new_err("a blocked name gets nxdomain, nodata or addresses")),
+        };
+        let inspect = Some(inspect).filter(|all| !all.is_empty()).map(addresses);
+        let (reasons, reason) = (HashMap::default(), Reason::default());
+        self.service.filter = Some(Filter { blocked, inspect, aliases, ttl, reasons, reason });
         Ok(())
+    }
+
+    /// Sets why names are blocked, for those who ask. `reasons`: (list, Extended DNS Error, structured text, shorter one),
+    /// the list empty for all others; `structured_option`: code of the option that asks for these.
+    fn explain(&mut self, reasons: Vec<ReasonFields>, structured_option: u16) {
+        self.service.structured_option = structured_option;
+        let Some(filter) = &mut self.service.filter else { return };
+        for (list, error, full, short) in reasons {
+            let reason = Reason { error, texts: [full, short] };
+            if list.is_empty() {
+                filter.reason = reason;
+            } else {
+                filter.reasons.insert(list, reason);
+            }
+        }
     }
 
     /// Answers these networks, each of their parts at most `rate` datagrams a second (0: any number); tells others that
@@ -212,10 +209,10 @@ impl DnsService {
     }
 
     /// Sends the answer to a question that came as a datagram: what somebody else answered, or that nobody did.
-    fn send(&mut self, socket: i32, question: &DnsQuestion, found: Option<&DnsFound>, now: f64) {
+    fn send(&mut self, py: Python<'_>, socket: i32, question: &DnsQuestion, found: Option<&DnsFound>, now: f64) {
         let Some(peer) = &question.peer else { return };
         self.output.clear();
-        self.write(question, found, now);
+        self.write(py, question, found, now);
         if !self.output.is_empty() {
             datagrams::send(socket, &self.output, &[(self.output.len(), peer)]);
         }
@@ -231,7 +228,7 @@ impl DnsService {
     ) -> Bound<'py, PyBytes> {
         self.output.clear();
         self.output.extend_from_slice(&[0; 2]);
-        self.write(question, found, now);
+        self.write(py, question, found, now);
         set_length(&mut self.output, 0);
         PyBytes::new(py, &self.output)
     }
@@ -245,16 +242,10 @@ impl DnsService {
 }
 
 impl DnsService {
-    fn write(&mut self, question: &DnsQuestion, found: Option<&DnsFound>, now: f64) {
-        let (question, output) = (&question.question, &mut self.output);
-        let Some(query) = question.query(self.service.structured_option) else { return };
-        let (transport, now) = (question.transport(), Duration::from_secs_f64(now));
-        match found.and_then(DnsFound::found) {
-            Some(found) if found.says() => write(found, &query, transport, Aged::By(0, u32::MAX), output),
-            _ if self.service.cache.answer_late(&query, transport, now, output) => {}
-            Some(found) => write(found, &query, transport, Aged::By(0, u32::MAX), output),
-            None => Reply::because(Rcode::ServFail, NETWORK_ERROR).write(&query, transport, output),
-        }
+    fn write(&mut self, py: Python<'_>, question: &DnsQuestion, found: Option<&DnsFound>, now: f64) {
+        let (found, now) = (found.and_then(DnsFound::found), Duration::from_secs_f64(now));
+        let mut gate = self.gate.bind(py).borrow_mut();
+        self.service.answer_later(&question.question, found, &mut *gate, now, &mut self.output);
     }
 }
 

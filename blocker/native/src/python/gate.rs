@@ -40,6 +40,14 @@ struct Rendered {
     body: Vec<u8>,
 }
 
+/// What a text is; see [`Decide`].
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum What {
+    Url,
+    Host,
+    Alias,
+}
+
 /// List, language, header lines, HTML.
 type PageBytes = (String, String, Vec<u8>, Vec<u8>);
 
@@ -130,25 +138,27 @@ impl Gate {
 }
 
 impl Gate {
-    fn decide(&mut self, text: &[u8], whole: bool) -> Option<Answer<'_>> {
+    fn decide(&mut self, text: &[u8], what: What) -> Option<Answer<'_>> {
         let (core, index) = self.core.as_ref()?;
         let policy = &core.policies[*index];
         let started = Instant::now();
-        let decided = if whole {
-            self.walker.decide_host(&core.table, policy, text)
-        } else {
-            self.walker.decide(&core.table, policy, text).map(|outcome| (outcome.verdict(), outcome))
+        let decided = match what {
+            What::Url => self.walker.decide(&core.table, policy, text).map(|outcome| (outcome.verdict(), outcome)),
+            What::Host | What::Alias => self.walker.decide_host(&core.table, policy, text),
         };
         let elapsed = started.elapsed().as_nanos() as u64;
         let invalid = decided.is_err();
-        let on_invalid = if policy.block_invalid { Verdict::Block } else { Verdict::Allow };
+        // Who asks cannot help where a name leads.
+        let on_invalid = if policy.block_invalid && what != What::Alias { Verdict::Block } else { Verdict::Allow };
         let (verdict, outcome) = decided.unwrap_or((on_invalid, Outcome::default()));
         let list = outcome.winner.and_then(|winner| policy.first(winner.lists));
         let spared = (verdict == Verdict::Block || outcome.shadow != 0)
             && !self.canaries.is_empty()
             && !invalid
             && self.canaries.contains(self.walker.url().text());
-        if !spared {
+        if what == What::Alias && verdict != Verdict::Block {
+            self.hits.add(None, if spared { 0 } else { outcome.shadow });
+        } else if !spared {
             let (allow, inspect, blocks, bad, nanoseconds, buckets) = &mut self.counts;
             match verdict {
                 Verdict::Block => *blocks += 1,
@@ -171,7 +181,7 @@ impl Gate {
 
 impl Decide for Gate {
     fn url(&mut self, url: &[u8]) -> Option<Answer<'_>> {
-        self.decide(url, false)
+        self.decide(url, What::Url)
     }
 
     fn ahead(&mut self, text: &[u8]) {
@@ -181,7 +191,11 @@ impl Decide for Gate {
     }
 
     fn host(&mut self, host: &[u8]) -> Option<Answer<'_>> {
-        self.decide(host, true)
+        self.decide(host, What::Host)
+    }
+
+    fn alias(&mut self, host: &[u8]) -> Option<Answer<'_>> {
+        self.decide(host, What::Alias)
     }
 
     fn page(&self, list: &str, accept_language: &[u8]) -> Page<'_> {

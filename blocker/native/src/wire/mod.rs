@@ -47,6 +47,10 @@ pub trait Decide {
     /// Decides what is known of a host alone (CONNECT, SNI), and counts it; None as above.
     fn host(&mut self, host: &[u8]) -> Option<Answer<'_>>;
 
+    /// Decides a host that the answer about a decided one leads over (a CNAME's target): the same question of the same
+    /// asker, so that it counts only where it is what blocks; None as above.
+    fn alias(&mut self, host: &[u8]) -> Option<Answer<'_>>;
+
     /// The stop page of a list (empty: of no list in particular) for an `Accept-Language` value.
     fn page(&self, list: &str, accept_language: &[u8]) -> Page<'_>;
 

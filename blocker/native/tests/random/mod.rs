@@ -16,6 +16,11 @@ impl Random {
     pub fn below(&mut self, limit: usize) -> usize {
         (self.next() >> 11) as usize % limit
     }
+
+    /// One of these.
+    pub fn pick<T: Copy>(&mut self, all: &[T]) -> T {
+        all[self.below(all.len())]
+    }
 }
 
 /// Runs `one` with a generator for each seed: a `divisor`-th of `CAMPAIGN_INPUTS`, from `CAMPAIGN_SEED` on.

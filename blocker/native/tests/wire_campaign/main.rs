@@ -45,7 +45,7 @@ impl Desk {
     }
 
     fn any(random: &mut Random) -> Self {
-        Self::new(random.below(16) > 0, [6, 6, 6, 200][random.below(4)], [0, 9, 300, 2000][random.below(4)])
+        Self::new(random.below(16) > 0, random.pick(&[6, 6, 6, 200]), random.pick(&[0, 9, 300, 2000]))
     }
 
     fn decide(&mut self, kind: u64, text: &[u8]) -> Option<Answer<'_>> {
@@ -64,6 +64,10 @@ impl Decide for Desk {
 
     fn host(&mut self, host: &[u8]) -> Option<Answer<'_>> {
         self.decide(2, host)
+    }
+
+    fn alias(&mut self, host: &[u8]) -> Option<Answer<'_>> {
+        self.decide(3, host)
     }
 
     fn page(&self, _list: &str, accept_language: &[u8]) -> Page<'_> {

@@ -27,7 +27,7 @@ struct Entry {
 
 impl Entry {
     fn bytes(&self) -> usize {
-        ENTRY_BYTES + 2 * self.key.len() + self.found.body.len() + 2 * self.found.ttls.len() + self.found.errors.len()
+        ENTRY_BYTES + 2 * self.key.len() + self.found.bytes()
     }
 
     fn age(&self, now: Duration) -> u32 {
@@ -80,21 +80,19 @@ impl Cache {
         self.entries.is_empty()
     }
 
-    /// Writes the answer to a query, if there is one whose time is not over.
-    pub fn answer(&mut self, query: &Query<'_>, transport: Transport, now: Duration, out: &mut Vec<u8>) -> bool {
+    /// The answer to a query, if there is one whose time is not over.
+    pub fn find(&mut self, query: &Query<'_>, now: Duration) -> Option<(&Found, Aged)> {
         if self.entries.is_empty() {
-            return false;
+            return None;
         }
         write_key(query, &mut self.key);
-        let Some(&at) = self.index.get(self.key.as_slice()) else { return false };
-        let entry = &mut self.entries[at];
+        let entry = &mut self.entries[*self.index.get(self.key.as_slice())?];
         let age = entry.age(now);
         if age >= entry.found.lifetime.min(self.max_ttl) {
-            return false;
+            return None;
         }
         entry.used = true;
-        write(&entry.found, query, transport, Aged::By(age, self.max_ttl), out);
-        true
+        Some((&entry.found, Aged::By(age, self.max_ttl)))
     }
 
     /// Keeps an answer to the questions of a key.
@@ -121,13 +119,11 @@ impl Cache {
         self.entries.push(entry);
     }
 
-    /// Writes an answer whose time is over, if there is one that may still be used; for when nobody else answers.
-    pub fn answer_late(&mut self, query: &Query<'_>, transport: Transport, now: Duration, out: &mut Vec<u8>) -> bool {
+    /// An answer whose time is over, if there is one that may still be used; for when nobody else answers.
+    pub fn find_late(&mut self, query: &Query<'_>, now: Duration) -> Option<(&Found, Aged)> {
         write_key(query, &mut self.key);
-        let entry = self.index.get(self.key.as_slice()).map(|&at| &self.entries[at]);
-        let Some(entry) = entry.filter(|entry| self.stale_seconds > 0 && self.useful(entry, now)) else { return false };
-        write(&entry.found, query, transport, Aged::Over, out);
-        true
+        let entry = &self.entries[*self.index.get(self.key.as_slice())?];
+        (self.stale_seconds > 0 && self.useful(entry, now)).then_some((&*entry.found, Aged::Over))
     }
 
     fn useful(&self, entry: &Entry, now: Duration) -> bool {

@@ -3,6 +3,7 @@
 //! | name | answered |
 //! |---|---|
 //! | blocked | NXDOMAIN, no data, or addresses of the stop page, with the Extended DNS Error of the list (RFC 8914) |
+//! | its answer leads over a blocked one (CNAME) | the same, if it is to be so |
 //! | pages of it are listed | addresses of the URL filter, if there are any: A and AAAA only, and no data for SVCB and HTTPS, whose hints would lead past it |
 //!
 //! A client that understands structured errors gets who blocks, and why, as JSON in the error's text
@@ -65,6 +66,8 @@ pub struct Filter {
     pub blocked: Blocked,
     /// For names whose pages are listed; None: these are forwarded.
     pub inspect: Option<Addresses>,
+    /// Whether names are blocked whose answers lead over a blocked one, as by response policy zones.
+    pub aliases: bool,
     /// How long such answers may be kept, in seconds.
     pub ttl: u32,
     /// By list.

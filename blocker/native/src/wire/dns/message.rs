@@ -40,6 +40,8 @@ pub mod kind {
     pub const A: u16 = 1;
     /// Name server.
     pub const NS: u16 = 2;
+    /// Alias.
+    pub const CNAME: u16 = 5;
     /// Start of authority.
     pub const SOA: u16 = 6;
     /// Host information; what ANY gets (RFC 8482).
@@ -286,6 +288,27 @@ impl<'a> Reader<'a> {
     /// An integer of two bytes.
     pub fn u16(&mut self) -> Result<u16, Rcode> {
         self.take(2).map(|bytes| u16::from_be_bytes([bytes[0], bytes[1]]))
+    }
+
+    /// Reads a name, and writes it without pointers.
+    pub fn name(&mut self, out: &mut Vec<u8>) -> Result<(), Rcode> {
+        out.clear();
+        let mut at = self.at;
+        self.skip_name()?;
+        loop {
+            // Each piece begins before the one that leads to it, so that this ends.
+            let mut piece = Reader { message: self.message, at };
+            let pointed = piece.skip_name()?;
+            let end = piece.at - if pointed { 2 } else { 0 };
+            out.extend_from_slice(&self.message[at..end]);
+            if out.len() > MAX_NAME_BYTES {
+                return Err(Rcode::FormErr);
+            }
+            if !pointed {
+                return Ok(());
+            }
+            at = usize::from(u16::from_be_bytes([self.message[end], self.message[end + 1]]) & 0x3fff);
+        }
     }
 
     /// Skips a name that has no pointer.

@@ -3,7 +3,8 @@
 //! A query is decided by its name alone ([`Decide::host`]), at the moment it comes, also where an answer is kept already.
 //! What is not answered from here is to be **forwarded** ([`Step::Forward`]): the codec writes the query that goes to another
 //! resolver, with a new id, letters in random case and nothing of the client but its question and its DNSSEC bits, checks
-//! what comes back, keeps it for its time, and writes the client's answer from it.
+//! what comes back, keeps it for its time, and writes the client's answer from it. Names that the answer leads over
+//! (CNAME) are decided as well, as resolvers do with a response policy zone, each time that it is given.
 //!
 //! | query | answer |
 //! |---|---|
@@ -32,11 +33,11 @@ pub mod stream;
 pub mod upstream;
 pub mod zone;
 
-use cache::Cache;
+use cache::{Aged, Cache, write};
 use filter::Filter;
 use message::{CLASS_IN, Query, Rcode, flag, kind};
 use reply::{Records, Reply, Transport};
-use upstream::Question;
+use upstream::{Found, Question};
 use zone::{NOT_READY, Zone};
 
 /// What ANY gets: a host of a type that says why, and no operating system (RFC 8482, section 4.2).
@@ -45,6 +46,8 @@ pub const ANY_DATA: &[u8] = b"\x07RFC8482\x00";
 const ANY_SECONDS: u32 = 3600;
 /// Prohibited (RFC 8914, section 4.19).
 const PROHIBITED: u16 = 18;
+/// Network Error (section 4.24).
+const NETWORK_ERROR: u16 = 23;
 /// Not Authoritative (section 4.21).
 const NOT_AUTHORITATIVE: u16 = 20;
 
@@ -105,6 +108,7 @@ impl Service {
             return Step::Answered;
         };
         // The root is nobody's host.
+        let mut excepted = false;
         if query.name().len() > 1 {
             name::to_host(query.name(), &mut self.host);
             let Some(answer) = gate.host(&self.host) else {
@@ -112,7 +116,10 @@ impl Service {
                 return Step::Answered;
             };
             let answered = match answer.verdict {
-                Verdict::Allow => false,
+                Verdict::Allow => {
+                    excepted = !answer.list.is_empty();
+                    false
+                }
                 Verdict::Inspect => filter.inspect(&query, transport, out),
                 Verdict::Block => {
                     filter.block(&query, answer.list, transport, out);
@@ -123,28 +130,81 @@ impl Service {
                 return Step::Answered;
             }
         }
-        self.others(message, &query, transport, now, out)
+        self.others(message, &Asked { query: &query, transport, excepted }, gate, now, out)
+    }
+
+    /// Answers a question that somebody else was asked, by what he said (None: nothing) or, if that is of no use, what he
+    /// said earlier.
+    pub fn answer_later<D: Decide>(
+        &mut self,
+        question: &Question,
+        found: Option<&Found>,
+        gate: &mut D,
+        now: Duration,
+        out: &mut Vec<u8>,
+    ) {
+        let Some(query) = question.query(self.structured_option) else { return };
+        let fresh = |found| (found, Aged::By(0, u32::MAX));
+        let useful = found.filter(|found| found.says()).map(fresh);
+        match useful.or_else(|| self.cache.find_late(&query, now)).or(found.map(fresh)) {
+            Some(answer) => {
+                let asked = Asked { query: &query, transport: question.transport(), excepted: question.excepted() };
+                pass_on(answer, &asked, self.filter.as_ref(), gate, out);
+            }
+            None => Reply::because(Rcode::ServFail, NETWORK_ERROR).write(&query, question.transport(), out),
+        }
     }
 
     /// Answers what no list has a word on.
-    fn others(
+    fn others<D: Decide>(
         &mut self,
         message: &[u8],
-        query: &Query<'_>,
-        transport: Transport,
+        asked: &Asked<'_>,
+        gate: &mut D,
         now: Duration,
         out: &mut Vec<u8>,
     ) -> Step {
+        let Asked { query, transport, excepted } = *asked;
         if query.flags & flag::RD == 0 {
             Reply::because(Rcode::Refused, PROHIBITED).write(query, transport, out);
         } else if query.kind == kind::ANY {
             let records = Records::One(kind::HINFO, ANY_DATA);
             Reply { flags: flag::RA, ttl: ANY_SECONDS, records, ..Reply::default() }.write(query, transport, out);
-        } else if !self.cache.answer(query, transport, now, out) {
-            return Step::Forward(Question::new(message, query, transport));
+        } else if let Some(answer) = self.cache.find(query, now) {
+            pass_on(answer, asked, self.filter.as_ref(), gate, out);
+        } else {
+            return Step::Forward(Question::new(message, query, transport, excepted));
         }
         Step::Answered
     }
+}
+
+/// A query about a name that no list blocks.
+struct Asked<'a> {
+    query: &'a Query<'a>,
+    transport: Transport,
+    /// A list lets the name through, wherever it leads.
+    excepted: bool,
+}
+
+/// Writes another resolver's answer, unless it leads over a name that a list blocks now.
+fn pass_on<D: Decide>(
+    (found, aged): (&Found, Aged),
+    asked: &Asked<'_>,
+    filter: Option<&Filter>,
+    gate: &mut D,
+    out: &mut Vec<u8>,
+) {
+    if let Some(filter) = filter.filter(|filter| filter.aliases && !asked.excepted) {
+        for host in found.aliases() {
+            if let Some(answer) = gate.alias(host)
+                && answer.verdict == Verdict::Block
+            {
+                return filter.block(asked.query, answer.list, asked.transport, out);
+            }
+        }
+    }
+    write(found, asked.query, asked.transport, aged, out);
 }
 
 /// What is answered to a query that nobody here answers.

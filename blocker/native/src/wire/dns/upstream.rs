@@ -3,7 +3,8 @@
 //! Nobody else can guess what an answer must have to be taken: the id, the case of each letter of the name, and the port
 //! that the caller asked from.
 
-use super::message::{CLASS_IN, HEADER_BYTES, OPTION_ERROR, Options, Query, Reader, counts, flag, kind};
+use super::message::{CLASS_IN, HEADER_BYTES, OPTION_ERROR, Options, Query, Reader, Record, counts, flag, kind};
+use super::name::to_host;
 use super::reply::{DATAGRAM_BYTES, Transport, put_u16};
 
 /// Random bytes that a query to another resolver takes: its id, and a bit for each byte of the longest name.
@@ -16,19 +17,25 @@ pub struct Question {
     message: Box<[u8]>,
     transport: Transport,
     key: Box<[u8]>,
+    excepted: bool,
 }
 
 impl Question {
-    /// `message`: what `query` was read from.
-    pub fn new(message: &[u8], query: &Query<'_>, transport: Transport) -> Self {
+    /// `message`: what `query` was read from; `excepted`: whether a list lets the name through, wherever it leads.
+    pub fn new(message: &[u8], query: &Query<'_>, transport: Transport, excepted: bool) -> Self {
         let mut key = Vec::with_capacity(query.question.len() + 1);
         write_key(query, &mut key);
-        Self { message: message.into(), transport, key: key.into() }
+        Self { message: message.into(), transport, key: key.into(), excepted }
     }
 
     /// How it came.
     pub fn transport(&self) -> Transport {
         self.transport
+    }
+
+    /// Whether a list lets the name through, wherever it leads.
+    pub fn excepted(&self) -> bool {
+        self.excepted
     }
 
     /// Questions with one key have one answer: name, type, class, and whether DNSSEC's records and checks are wanted.
@@ -112,12 +119,24 @@ pub struct Found {
     pub errors: Box<[u8]>,
     /// For how long it may be kept, in seconds; 0: not at all.
     pub lifetime: u32,
+    /// Targets of its aliases, as hosts to be decided, a space after each.
+    pub aliases: Box<[u8]>,
 }
 
 impl Found {
     /// Whether it says something of the name; every other code is about the other resolver.
     pub fn says(&self) -> bool {
         matches!(self.rcode, 0 | NXDOMAIN)
+    }
+
+    /// Its size in memory.
+    pub fn bytes(&self) -> usize {
+        self.body.len() + 2 * self.ttls.len() + self.errors.len() + self.aliases.len()
+    }
+
+    /// Hosts that the answer leads over.
+    pub fn aliases(&self) -> impl Iterator<Item = &[u8]> {
+        self.aliases.split(|&byte| byte == b' ').filter(|host| !host.is_empty())
     }
 }
 
@@ -128,6 +147,8 @@ pub const NXDOMAIN: u16 = 3;
 const MAX_TTL: u32 = 7 * 86_400;
 /// Longest negative answer (RFC 2308, section 5).
 const MAX_NEGATIVE_TTL: u32 = 3 * 3600;
+/// More aliases in one answer than any resolver follows: 12 in Unbound, 16 in BIND.
+const MAX_ALIASES: usize = 32;
 /// How long a failure is kept, in seconds, so that it is not asked for at once again (RFC 9520).
 const FAILURE_SECONDS: u32 = 5;
 
@@ -160,10 +181,14 @@ fn read(message: &[u8], flags: u16, question_end: usize) -> Option<Found> {
     let mut ttls = Vec::new();
     let (mut rcode, mut errors, mut end) = (flags & 0xf, Vec::new(), message.len());
     let (mut least, mut negative) = (MAX_TTL, None);
+    let mut aliases = Aliases::default();
     for _ in 0..answers {
         let record = reader.record().ok().filter(|record| record.class == CLASS_IN)?;
         ttls.push(record.ttl_at() as u16);
         least = least.min(seconds(record.ttl));
+        if record.kind == kind::CNAME {
+            aliases.add(message, &record)?;
+        }
     }
     for _ in 0..authorities {
         let record = reader.record().ok()?;
@@ -207,7 +232,35 @@ fn read(message: &[u8], flags: u16, question_end: usize) -> Option<Found> {
         authenticated: flags & flag::AD != 0,
         errors: errors.into(),
         lifetime,
+        aliases: aliases.hosts.into(),
     })
+}
+
+/// Where aliases lead, read from the answers in any order: of others than the asked name a resolver tells nothing there.
+#[derive(Default)]
+struct Aliases {
+    hosts: Vec<u8>,
+    count: usize,
+    name: Vec<u8>,
+    host: Vec<u8>,
+}
+
+impl Aliases {
+    /// None: the record's data are not a name, or there are too many.
+    fn add(&mut self, message: &[u8], record: &Record) -> Option<()> {
+        let mut data = Reader { message, at: record.data };
+        data.name(&mut self.name).ok()?;
+        self.count += 1;
+        if data.at != record.end || self.count > MAX_ALIASES {
+            return None;
+        }
+        to_host(&self.name, &mut self.host);
+        if !self.host.is_empty() {
+            self.hosts.extend_from_slice(&self.host);
+            self.hosts.push(b' ');
+        }
+        Some(())
+    }
 }
 
 /// A TTL; with its highest bit it is none (RFC 2181, section 8).

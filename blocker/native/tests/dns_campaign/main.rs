@@ -3,52 +3,28 @@
 //! `CAMPAIGN_INPUTS` sets the number of inputs of each campaign (default 1 000 000), `CAMPAIGN_SEED` the first one. A failure
 //! prints its seed.
 
+mod answers;
+#[path = "../random/mod.rs"]
+mod random;
+
 use std::collections::HashMap;
 use std::time::Duration;
 
 use blocker_native::decide::Verdict;
-use blocker_native::wire::dns::cache::{Aged, Cache, write};
+use blocker_native::wire::dns::cache::Cache;
 use blocker_native::wire::dns::filter::{Addresses, Blocked, Filter, Reason};
 use blocker_native::wire::dns::message::{Options, Query, Reader, counts, flag, kind};
 use blocker_native::wire::dns::name::to_wire;
 use blocker_native::wire::dns::reply::Transport;
 use blocker_native::wire::dns::stream::Stream;
-use blocker_native::wire::dns::upstream::{Heard, Question, RANDOM_BYTES, hear};
+use blocker_native::wire::dns::upstream::RANDOM_BYTES;
 use blocker_native::wire::dns::zone::Zone;
 use blocker_native::wire::dns::{Service, Step};
 use blocker_native::wire::{Answer, Decide, Flow, Page};
+use random::{Random, campaign};
 
-/// xorshift64*: reproducible, and no dependency for three lines.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
-    }
-
-    fn below(&mut self, limit: usize) -> usize {
-        (self.next() >> 11) as usize % limit
-    }
-
-    fn pick<T: Copy>(&mut self, all: &[T]) -> T {
-        all[self.below(all.len())]
-    }
-}
-
-fn campaign(divisor: usize, mut one: impl FnMut(&mut Random)) {
-    let setting = |name, default| std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default);
-    let (inputs, first): (usize, usize) = (setting("CAMPAIGN_INPUTS", 1_000_000), setting("CAMPAIGN_SEED", 1));
-    for seed in first..first + inputs / divisor {
-        let mut random = Random((seed as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
-        let caught = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| one(&mut random)));
-        assert!(caught.is_ok(), "failed with CAMPAIGN_SEED={seed} CAMPAIGN_INPUTS={divisor}");
-    }
-}
-
-/// Blocks what begins with `b`, inspects what begins with `i`, has no matcher for what begins with `n`.
+/// Blocks what begins with `b`, inspects what begins with `i`, has an exception for what begins with `e` and no matcher for
+/// what begins with `n`.
 struct Gate;
 
 impl Decide for Gate {
@@ -64,7 +40,16 @@ impl Decide for Gate {
             b'n' => return None,
             _ => Verdict::Allow,
         };
-        Some(Answer { verdict, list: if verdict == Verdict::Block { "police" } else { "" } })
+        let list = match host[0].to_ascii_lowercase() {
+            b'b' => "police",
+            b'e' => "exceptions",
+            _ => "",
+        };
+        Some(Answer { verdict, list })
+    }
+
+    fn alias(&mut self, host: &[u8]) -> Option<Answer<'_>> {
+        self.host(host)
     }
 
     fn page(&self, _list: &str, _accept_language: &[u8]) -> Page<'_> {
@@ -95,7 +80,8 @@ fn service(random: &mut Random) -> Service {
         let inspect = (random.below(2) == 0).then(addresses);
         let texts = [r#"{"c":["tel:+1"],"j":"because","o":"a provider","l":"en"}"#, r#"{"c":["tel:+1"]}"#];
         let reason = Reason { error: 16, texts: texts.map(str::to_owned) };
-        service.filter = Some(Filter { blocked, inspect, ttl: 30, reasons: HashMap::default(), reason });
+        let aliases = random.below(4) > 0;
+        service.filter = Some(Filter { blocked, inspect, aliases, ttl: 30, reasons: HashMap::default(), reason });
         service.structured_option = 65_001;
     }
     service
@@ -105,6 +91,7 @@ const LABELS: &[&[u8]] = &[
     b"\x07blocked",
     b"\x01i",
     b"\x05allow",
+    b"\x06except",
     b"\x01n",
     b"\x02bl",
     b"\x02BL",
@@ -290,125 +277,4 @@ fn a_connection_answers_the_same_however_it_is_split() {
         assert!(whole == feed(&mut || 1));
         assert!(whole == feed(&mut || 1 + random.below(30)));
     });
-}
-
-/// What another resolver may say to a query.
-fn reply(random: &mut Random, asked: &[u8]) -> Vec<u8> {
-    let mut out = asked[..asked.len() - 11].to_vec();
-    let (answers, authorities, additional) = (random.below(4), random.below(2), random.below(3));
-    out[2] = 0x81 | random.pick(&[0, 0, 0, 2]);
-    out[3] = 0x80 | random.pick(&[0, 0, 0x20, 3, 2, 5]);
-    let ttl = |random: &mut Random| random.pick(&[0_u32, 1, 300, u32::MAX]).to_be_bytes();
-    for _ in 0..answers {
-        put(&[0xc00c, random.pick(&[1, 28, 46]), 1], &mut out);
-        out.extend_from_slice(&ttl(random));
-        let data = vec![7; random.pick(&[4, 16, 600])];
-        put(&[data.len() as u16], &mut out);
-        out.extend_from_slice(&data);
-    }
-    for _ in 0..authorities {
-        out.extend_from_slice(&[0, 0, 6, 0, 1]);
-        out.extend_from_slice(&ttl(random));
-        out.extend_from_slice(&[0, 22, 0, 0]);
-        out.extend_from_slice(&[0; 16]);
-        out.extend_from_slice(&ttl(random));
-    }
-    for number in 0..additional {
-        out.extend_from_slice(if number == 0 {
-            b"\x00\x00\x29\x04\xd0\x00\x00\x80\x00\x00\x08\x00\x0f\x00\x04\x00\x16hi"
-        } else {
-            b"\xc0\x0c\x00\x10\x00\x01\x00\x00\x00\x05\x00\x01\x00"
-        });
-    }
-    for (at, count) in [answers, authorities, additional].into_iter().enumerate() {
-        out[6 + 2 * at..8 + 2 * at].copy_from_slice(&(count as u16).to_be_bytes());
-    }
-    out
-}
-
-#[test]
-fn what_others_answer_is_passed_on_whole_or_not_at_all() {
-    let mut output = Vec::new();
-    campaign(4, |random| {
-        let message = query(random);
-        let Some(client) = Query::parse(&message, 0).filter(|query| query.fault.is_none() && query.name().len() > 1)
-        else {
-            return;
-        };
-        let transport = random.pick(&[Transport::Datagram, Transport::Stream, Transport::Encrypted]);
-        let question = Question::new(&message, &client, transport);
-        let bits: [u8; RANDOM_BYTES] = std::array::from_fn(|_| random.next() as u8);
-        let asked = question.forwarded(&bits);
-        let mut heard = reply(random, &asked);
-        let intact = random.below(2) == 0;
-        if !intact {
-            damage(random, &mut heard);
-        }
-        let Heard::Answer(found) = hear(&heard, &asked, Transport::Datagram) else { return };
-        assert_eq!(heard[..2], asked[..2], "the id is the one that was drawn");
-        output.clear();
-        write(&found, &client, transport, Aged::By(1, 3600), &mut output);
-        let answers = check(&output, &message, transport);
-        let truncated = output[2] & 2 != 0;
-        assert!(!truncated || (answers == 0 && transport == Transport::Datagram));
-        if intact && !truncated {
-            assert_eq!(answers, found.counts[0]);
-        }
-        let mut cache = Cache::new(10_000, 3600, 60);
-        cache.keep(question.key(), &found, Duration::ZERO);
-        assert_eq!(cache.is_empty(), found.lifetime == 0);
-        output.clear();
-        let fresh = cache.answer(&client, transport, Duration::from_secs(random.pick(&[0, 2, 400])), &mut output);
-        assert!(!fresh || check(&output, &message, transport) <= found.counts[0]);
-        // The same question with other letters, and from somebody who wants something else.
-        let other = [&message[..12], &message[12..].to_ascii_uppercase()].concat();
-        if let Some(asking) =
-            Query::parse(&other, 0).filter(|asking| asking.question.eq_ignore_ascii_case(client.question))
-        {
-            output.clear();
-            if cache.answer_late(&asking, transport, Duration::ZERO, &mut output) {
-                check(&output, &other, transport);
-            }
-        }
-    });
-}
-
-#[test]
-fn a_cache_stays_within_its_bounds_and_forgets_what_nobody_asks_for() {
-    let mut cache = Cache::new(20_000, 3600, 0);
-    let mut output = Vec::new();
-    let ask = |number: usize| {
-        let mut message = Vec::new();
-        put(&[1, 0x0100, 1, 0, 0, 0], &mut message);
-        message.extend_from_slice(format!("\x08{number:08}\x07example\x00").as_bytes());
-        put(&[1, 1], &mut message);
-        message
-    };
-    let keep = |number: usize, cache: &mut Cache, output: &mut Vec<u8>| {
-        let popular = ask(0);
-        output.clear();
-        let popular = Query::parse(&popular, 0).expect("a query");
-        let known = cache.answer(&popular, Transport::Datagram, Duration::ZERO, output);
-        let message = ask(number);
-        let query = Query::parse(&message, 0).expect("a query");
-        let question = Question::new(&message, &query, Transport::Datagram);
-        let asked = question.forwarded(&[0; RANDOM_BYTES]);
-        let mut heard = asked[..asked.len() - 11].to_vec();
-        heard[2] |= 0x80;
-        heard[11] = 0;
-        heard[7] = 1;
-        put(&[0xc00c, 1, 1, 0, 300, 4, 1, 1], &mut heard);
-        let Heard::Answer(found) = hear(&heard, &asked, Transport::Datagram) else { panic!("a good answer") };
-        assert_eq!(found.lifetime, 300);
-        cache.keep(question.key(), &found, Duration::ZERO);
-        known
-    };
-    keep(0, &mut cache, &mut output);
-    for number in 1..2000 {
-        assert!(keep(number, &mut cache, &mut output), "what is asked for all the time stays, {number}");
-        assert!(cache.len() < 60);
-    }
-    assert!(cache.len() > 20);
-    cache.configure(0, 3600, 0);
-    assert!(cache.is_empty());
 }
