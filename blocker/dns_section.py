@@ -69,7 +69,8 @@ class DnsSettings(StreamSettings):
         ge=0,
         le=1_000_000,
         description="UDP answers a second to each IPv4 /24 and IPv6 /56, with two seconds' worth saved up. Default "
-        "1000. 0: any number, as for resolvers that ask for many.",
+        "1000. 0: any number, as for resolvers that ask for many. Otherwise none of them has more than an eighth of "
+        "the connections and of `max_waiting` either.",
     )
     zone: DnsName | None = Field(None, description="Zone that says what the lists say (RFC 5782). Default none.")
     zone_servers: tuple[DnsName, ...] = Field((), description="Its name servers (NS). Default the zone's own name.")
@@ -114,6 +115,10 @@ class DnsSettings(StreamSettings):
     stale_seconds: int = Field(
         0, ge=0, le=604_800, description="Seconds that one is used longer when nobody answers (RFC 8767). Default 0."
     )
+
+    def share_of(self, places: int) -> int:
+        """How many of so many places clients of one IPv4 /24 or IPv6 /56 may have; 0: any number, as at any rate."""
+        return max(1, places // 8) if self.rate else 0
 
     @model_validator(mode="before")
     @classmethod

@@ -49,6 +49,11 @@ def reload(node: Node) -> None:
     if waiting:
         log.warning("these settings change with the next start only", settings=waiting)
     try:
+        node.front.streams.prepare(settings.gateways)
+    except BlockerError as error:
+        log.error("configuration not used, the old one stays", **describe(error))  # noqa: TRY400 - no values
+        return
+    try:
         _use(node, settings)
     except BlockerError as error:
         log.error("configuration not used whole", **describe(error))  # noqa: TRY400 - no values
@@ -68,6 +73,8 @@ def needing_restart(old: Settings, new: Settings) -> Iterator[str]:
             continue
         fixed = (field for field in _fixed(name) if getattr(gateway, field) != getattr(other, field))
         yield from (f"gateways.{name}.{field}" for field in fixed)
+    if _tls_comes_or_goes(old.gateways, new.gateways):
+        yield "gateways.dns.tls_certificate"
     feeds = (field for field in _FIXED_OF_RPZ if getattr(old.feeds.rpz, field) != getattr(new.feeds.rpz, field))
     yield from (f"feeds.rpz.{field}" for field in feeds)
 
@@ -76,11 +83,18 @@ def _fixed(gateway: str) -> tuple[str, ...]:
     return _FIXED_OF_ONE.get(gateway, _FIXED_OF_GATEWAYS)
 
 
+def _tls_comes_or_goes(old: GatewaySettings, new: GatewaySettings) -> bool:
+    """Whether the `dns` gateway would need a socket for it, or lose one."""
+    return (old.dns.tls_certificate is None) != (new.dns.tls_certificate is None)
+
+
 def _addresses_kept(old: GatewaySettings, new: GatewaySettings) -> GatewaySettings:
     gateways: dict[str, object] = {"workers": old.workers}
     for name, gateway in old:
         if name != "workers":
             fixed = {field: getattr(gateway, field) for field in _fixed(name)}
+            if name == "dns" and _tls_comes_or_goes(old, new):
+                fixed |= {"tls_certificate": old.dns.tls_certificate, "tls_key": old.dns.tls_key}
             gateways[name] = getattr(new, name).model_copy(update=fixed)
     return new.model_copy(update=gateways)
 

@@ -17,19 +17,23 @@ import ssl
 from functools import partial
 from typing import TYPE_CHECKING, Protocol, cast
 
-from blocker._native import DnsService, DnsSession
+from blocker._native import DnsService
 from blocker.errors import ServeError
+from blocker.gateways.connection import StreamConnection
+from blocker.gateways.dns_stream import StreamSession, address_of
 from blocker.gateways.forwarder import Forwarder
 from blocker.gateways.listener import Listener, close_all
-from blocker.sockets import BACKLOG, bind, shown
+from blocker.gateways.shares import Shares
+from blocker.gateways.tls_server import TlsServer
+from blocker.sockets import bind, shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
     from ipaddress import IPv4Address, IPv6Address
+    from pathlib import Path
 
     from blocker._native import DnsDatagram, DnsFound, DnsQuestion
     from blocker.gateways.engine import VerdictEngine
-    from blocker.gateways.listener import Connection
     from blocker.sections import DnsReasonSettings, DnsSettings, StreamSettings
 
 NAME = "dns"
@@ -81,7 +85,10 @@ class DnsListener(Listener):
         self._datagrams: list[socket.socket] = []
         self._waiting = 0  # datagrams whose answer is under way
         self._tls: ssl.SSLContext | None = None
+        self._ready_tls: ssl.SSLContext | None = None  # of the next `configure`
+        self._places = Shares()
         self.zones: Primary | None = None
+        self.prepare(settings)
         self._set_up(settings)
 
     @property
@@ -133,11 +140,10 @@ class DnsListener(Listener):
         self._admit(str(one.getsockname()[0]) for one in self._datagrams)
         await super().start([one for one in sockets if one not in over_tls and one not in self._datagrams])
         for one in over_tls:
-            server = await loop.create_server(
-                self._connection, sock=one, backlog=BACKLOG, ssl=self._tls,
-                ssl_handshake_timeout=self.limits.request_seconds,
-            )  # fmt: skip
-            self._servers.append(server)
+            self._servers.append(TlsServer(
+                one, enter=self.enter, leave=self.leave, protocol=partial(StreamConnection, self),
+                context=self._context, handshake_seconds=lambda: self.limits.request_seconds,
+            ))  # fmt: skip
         for one in self._datagrams:
             _prepare(one)
             loop.add_reader(one.fileno(), self._receive, one)
@@ -159,8 +165,14 @@ class DnsListener(Listener):
             one.close()
         self._datagrams.clear()
 
+    def prepare(self, settings: StreamSettings) -> None:
+        """See `Listener`: the certificate."""
+        chosen = cast("DnsSettings", settings)
+        if chosen.tls_certificate is not None and chosen.tls_key is not None:
+            self._ready_tls = _tls_context(chosen.tls_certificate, chosen.tls_key)
+
     def configure(self, settings: StreamSettings) -> None:
-        """See `Listener`; what is answered from now on, and a certificate for new connections."""
+        """See `Listener`; what is answered from now on, and for new connections the certificate that was prepared."""
         super().configure(settings)
         self._set_up(self.settings)
         self._admit(str(one.getsockname()[0]) for one in self._datagrams)
@@ -181,14 +193,34 @@ class DnsListener(Listener):
         service.explain(reasons, settings.structured_option)
         service.keep_answers(settings.cache_bytes, settings.max_ttl, settings.stale_seconds)
         self.forwarder.configure(settings)
-        if settings.tls_certificate is not None and settings.tls_key is not None:
-            self._tls = self._tls or _tls_context()
-            try:
-                self._tls.load_cert_chain(settings.tls_certificate, settings.tls_key)
-            except (OSError, ssl.SSLError) as error:
-                raise ServeError(
-                    f"gateway dns: tls_certificate and tls_key cannot be used: {type(error).__name__}"
-                ) from None
+        self._places.most = settings.share_of(settings.max_connections)
+        self._tls = self._ready_tls or self._tls
+
+    def _context(self) -> ssl.SSLContext:
+        if self._tls is None:
+            raise ServeError("gateway dns: there is no certificate")
+        return self._tls
+
+    def enter(self, peer: object) -> int | None:
+        """See `Listener`: in the networks, unless there are zones, which others may have too; and within a share."""
+        address = address_of(peer)
+        if address is None:
+            return super().enter(peer)
+        if self.zones is None and not self.service.knows(address):
+            return None
+        part = self.service.part(address)
+        if not self._places.take(part):
+            self.refused += 1
+            return None
+        if super().enter(peer) is None:
+            self._places.give_back(part)
+            return None
+        return part
+
+    def leave(self, place: int) -> None:
+        """See `Listener`."""
+        super().leave(place)
+        self._places.give_back(place or None)
 
     def _admit(self, own: Iterable[str]) -> None:
         """Answer the configured networks and this machine, whose canaries are asked for from its own addresses."""
@@ -203,7 +235,7 @@ class DnsListener(Listener):
         now = asyncio.get_running_loop().time()
         for question in self.service.receive(one.fileno(), now):
             self._waiting += 1
-            self.forwarder.ask(question, partial(self._send, one, question))
+            self.forwarder.ask(question, question.part, partial(self._send, one, question))
         if self.zones is not None:
             for datagram in self.service.take_datagrams():
                 self.zones.datagram(datagram.message, datagram.address, partial(_answer, one, datagram))
@@ -213,80 +245,6 @@ class DnsListener(Listener):
         self.ended.set()
         if one.fileno() >= 0:
             self.service.send(one.fileno(), question, found, asyncio.get_running_loop().time())
-
-
-class StreamSession:
-    """One connection; see `blocker.gateways.listener.WaitingSession`."""
-
-    def __init__(self, listener: DnsListener) -> None:
-        self._listener = listener
-        self._session = DnsSession(listener.service, False)
-        self._connection: Connection | None = None
-        self._waiting = 0
-        self._draining = False
-        self._unknown = False
-        self._first = b""  # of a connection that may be about a zone
-        self._undecided = listener.zones is not None
-
-    def attach(self, connection: Connection, peer: object, encrypted: bool) -> None:
-        """See `WaitingSession`."""
-        self._connection = connection
-        self._session = DnsSession(self._listener.service, encrypted)
-        # A unix socket's peer is whom its mode lets in.
-        self._unknown = isinstance(peer, tuple) and not self._listener.service.knows(str(peer[0]).partition("%")[0])
-        if self._unknown and not self._undecided:
-            connection.close()
-
-    def feed(self, data: bytes) -> bytes:
-        """See `Session`."""
-        if self._undecided and not (data := self._decided(data)):
-            return b""
-        if self._unknown:
-            return b""
-        answers, questions = self._session.feed(data, asyncio.get_running_loop().time())
-        for question in questions:
-            self._waiting += 1
-            self._listener.forwarder.ask(question, partial(self._answered, question))
-        return answers
-
-    def _decided(self, data: bytes) -> bytes:
-        """What was read, once it shows that it is not about a zone; a connection that is goes to the zones' server."""
-        self._first += data
-        zones, connection = self._listener.zones, self._connection
-        end = 2 + int.from_bytes(self._first[:2], "big")
-        about = self._listener.service.names_zone(self._first[2:end])
-        whole = len(self._first) >= max(2, end)
-        if (about is None and not whole) or zones is None or connection is None:
-            return b""
-        data, self._first, self._undecided = self._first, b"", False
-        if not about:
-            return data
-        transport, rest = connection.hand_over()
-        zones.connection(transport, data + rest)
-        return b""
-
-    def _answered(self, question: DnsQuestion, found: DnsFound | None) -> None:
-        self._waiting -= 1
-        if self._connection is not None:
-            answer = self._listener.service.answer(question, found, asyncio.get_running_loop().time())
-            self._connection.answered(answer)
-
-    def drain(self) -> None:
-        """See `Session`; there is no way to tell a client, which simply opens another connection."""
-        self._draining = True
-        if self.closing and self._connection is not None:
-            self._connection.close()
-
-    @property
-    def closing(self) -> bool:
-        """See `Session`."""
-        stranger = self._unknown and not self._undecided
-        return self._session.closing or stranger or (self._draining and not self.unfinished)
-
-    @property
-    def unfinished(self) -> bool:
-        """See `Session`."""
-        return self._waiting > 0 or bool(self._first) or self._session.unfinished
 
 
 def _answer(one: socket.socket, datagram: DnsDatagram, message: bytes) -> None:
@@ -304,10 +262,15 @@ def _prepare(one: socket.socket) -> None:
         one.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
 
 
-def _tls_context() -> ssl.SSLContext:
+def _tls_context(certificate: Path, key: Path) -> ssl.SSLContext:
+    """A new one each time: one that is in use would be left with half of what cannot be loaded."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_alpn_protocols(["dot"])
+    try:
+        context.load_cert_chain(certificate, key)
+    except (OSError, ssl.SSLError) as error:
+        raise ServeError(f"gateway dns: tls_certificate and tls_key cannot be used: {type(error).__name__}") from None
     return context
 
 

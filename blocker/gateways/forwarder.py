@@ -1,9 +1,9 @@
 """Asks other resolvers what no list has a word on, and hands on what they say byte for byte.
 
-What is asked by several clients at once is asked once. Each query leaves from a socket of its own, so from another
-random port, with a random id and random letters' case (`DnsQuestion.exchange`); what comes back without all three is
-not looked at. A truncated answer, or one that somebody tries to forge, is asked for again over TCP; a resolver that
-does not answer, or cannot, is passed over, and one that was silent is asked last for a while.
+What is asked by several clients at once is asked once. A resolver that does not answer, or cannot, is passed over, and
+one that is silent is asked last until it answers again, which no client has to find out. That nobody answers is kept
+for a moment (RFC 9520), and who waits too long is given what was right before, if that is kept (RFC 8767). No part of
+the network, an IPv4 /24 or IPv6 /56, has more than its share of the places.
 
 Not a library's: what c-ares gives to Python (aiodns, pycares) are the parsed records of thirteen types, without
 DNSSEC's, without the sections as they were, and with no way to ask with the DO or CD bit.
@@ -12,71 +12,31 @@ DNSSEC's, without the sections as they were, and with no way to ask with the DO 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
-import socket
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 import structlog
 
+from blocker.gateways.shares import Shares
+from blocker.gateways.upstreams import Upstream, in_order
 from blocker.log import describe
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Coroutine
 
-    from blocker._native import DnsExchange, DnsFound, DnsQuestion, DnsService
+    from blocker._native import DnsFound, DnsQuestion, DnsService
     from blocker.sections import DnsSettings
 
     Done = Callable[[DnsFound | None], object]
 
 log = structlog.get_logger(__name__)
 
-# What `DnsQuestion.exchange` takes.
-_RANDOM_BYTES = 34
-# Over the longest answer by datagram.
-_READ_BYTES = 65_535
-# Answers that are none, after which a question is asked over TCP: somebody guesses.
-_MAX_STRANGERS = 8
-# Questions in a row that a resolver leaves unanswered before it counts as silent: one may be about a name that is slow.
-_SILENT_AFTER = 2
-# How long a resolver that was silent is asked last, in seconds.
-_SILENT_SECONDS = 5.0
 # Resolvers asked about one question, a single one twice.
 _LEAST_TRIES = 2
-_DNS_PORT = 53
-
-
-class Upstream:
-    """Another resolver.
-
-    Attributes:
-        silent_until: When it may be asked first again, in seconds of the event loop.
-    """
-
-    __slots__ = ("_missed", "_text", "address", "family", "silent_until")
-
-    def __init__(self, text: str) -> None:
-        parts = urlsplit(f"//{text}")
-        self.address = (parts.hostname or "", parts.port or _DNS_PORT)
-        self.family = socket.AF_INET6 if ":" in self.address[0] else socket.AF_INET
-        self.silent_until = 0.0
-        self._text = text
-        self._missed = 0
-
-    def missed(self, now: float) -> None:
-        """It left a question unanswered."""
-        self._missed += 1
-        if self._missed == _SILENT_AFTER:
-            log.warning("a resolver does not answer and is asked last", upstream=self._text)
-        if self._missed >= _SILENT_AFTER:
-            self.silent_until = now + _SILENT_SECONDS
-
-    def answered(self) -> None:
-        """It answered, whatever it said."""
-        if self._missed >= _SILENT_AFTER:
-            log.info("a resolver answers again", upstream=self._text)
-        self._missed, self.silent_until = 0, 0.0
+# Clients may wait together for what is asked already, this many times more than there may be questions.
+_TOGETHER = 4
+# After so many seconds a client gets what is kept though its time is over (RFC 8767, section 5).
+_LATE_SECONDS = 1.8
 
 
 class Forwarder:
@@ -93,8 +53,9 @@ class Forwarder:
     def __init__(self, service: DnsService, settings: DnsSettings) -> None:
         self._service = service
         self._upstreams: list[Upstream] = []
-        self._asked: dict[bytes, list[Done]] = {}
+        self._asked: dict[bytes, list[tuple[int | None, Done]]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._shares = Shares()
         self.waiting = 0
         self.configure(settings)
 
@@ -102,22 +63,30 @@ class Forwarder:
         """Ask others, with other limits, from the next question on."""
         self._seconds = settings.upstream_seconds
         self._max_waiting = settings.max_waiting
-        self._upstreams = [Upstream(text) for text in settings.upstreams]
+        self._shares.most = settings.share_of(settings.max_waiting)
+        self._late = settings.stale_seconds > 0
+        known = {one.text: one for one in self._upstreams}
+        self._upstreams = [known.get(text) or Upstream(text) for text in settings.upstreams]
 
-    def ask(self, question: DnsQuestion, done: Done) -> None:
-        """Ask, and call `done` with what is said, or with None if nobody says anything; at once if too many wait."""
-        if self.waiting >= self._max_waiting or not self._upstreams:
+    def ask(self, question: DnsQuestion, part: int | None, done: Done) -> None:
+        """Ask, and call `done` with what is said, or with None if nobody says anything; at once if too many wait.
+
+        Args:
+            question: A client's.
+            part: The part of the network that the client is in; None: one that needs no bound.
+            done: Called once.
+        """
+        waiting = self._asked.get(question.key)
+        most = self._max_waiting * (1 if waiting is None else _TOGETHER)
+        if self.waiting >= most or not self._upstreams or not self._shares.take(part):
             done(None)
             return
         self.waiting += 1
-        waiting = self._asked.get(question.key)
         if waiting is not None:
-            waiting.append(done)
+            waiting.append((part, done))
             return
-        self._asked[question.key] = [done]
-        task = asyncio.create_task(self._resolve(question))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._asked[question.key] = [(part, done)]
+        self._start(self._resolve(question))
 
     async def stop(self) -> None:
         """Give up what is under way."""
@@ -125,95 +94,50 @@ class Forwarder:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
+    def _start(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
     async def _resolve(self, question: DnsQuestion) -> None:
+        loop = asyncio.get_running_loop()
         found = None
+        late = loop.call_later(_LATE_SECONDS, self._give_late, question) if self._late else None
         try:
             found = await self._first_to_say(question)
-            if found is not None:
-                self._service.keep(question, found, asyncio.get_running_loop().time())
+            self._service.keep(question, found, loop.time())
+        except OSError as error:  # nothing that the name is to blame for
+            log.error("other resolvers cannot be asked", reason=os.strerror(error.errno or 0))  # noqa: TRY400 - no values
         except Exception as error:  # noqa: BLE001 - whoever waits gets an answer
             log.error("a question could not be forwarded", **describe(error))  # noqa: TRY400 - no values
         finally:
-            for done in self._asked.pop(question.key):
-                self.waiting -= 1
-                done(found)
+            if late is not None:
+                late.cancel()
+            self._hand_out(self._asked.pop(question.key), found)
+
+    def _give_late(self, question: DnsQuestion) -> None:
+        """Have nobody wait longer for whom there is an answer, though its time is over; others go on waiting."""
+        now = asyncio.get_running_loop().time()
+        if self._service.has_late(question, now):
+            self._service.keep(question, None, now)  # who asks next need not wait at all
+            waiting, self._asked[question.key] = self._asked[question.key], []
+            self._hand_out(waiting, None)
+
+    def _hand_out(self, waiting: list[tuple[int | None, Done]], found: DnsFound | None) -> None:
+        for part, done in waiting:
+            self.waiting -= 1
+            self._shares.give_back(part)
+            done(found)
 
     async def _first_to_say(self, question: DnsQuestion) -> DnsFound | None:
         """What the first resolver says that says something; else what one said that cannot."""
-        loop = asyncio.get_running_loop()
-        order = sorted(self._upstreams, key=lambda one: one.silent_until > loop.time())
+        order = in_order(self._upstreams)
         failed = None
         for upstream in order if len(order) >= _LEAST_TRIES else order * _LEAST_TRIES:
-            found = await self._ask(upstream, question)
-            if found is None:
-                upstream.missed(loop.time())
-                continue
-            upstream.answered()
-            if found.state == "answer":
+            found = await upstream.ask(question, self._seconds)
+            if found is not None and found.state == "answer":
                 return found
-            failed = found
+            failed = found or failed
+            if upstream.suspect:
+                self._start(upstream.watch(self._seconds))
         return failed
-
-    async def _ask(self, upstream: Upstream, question: DnsQuestion) -> DnsFound | None:
-        exchange = question.exchange(os.urandom(_RANDOM_BYTES))
-        try:
-            found = await _by_datagram(upstream, exchange, self._seconds)
-            if found is None or found.state not in ("truncated", "stranger"):
-                return found
-            async with asyncio.timeout(self._seconds):
-                found = await _over_tcp(upstream, exchange)
-        except (OSError, TimeoutError, asyncio.IncompleteReadError):
-            return None
-        return found if found.state in ("answer", "failed") else None
-
-
-async def _by_datagram(upstream: Upstream, exchange: DnsExchange, seconds: float) -> DnsFound | None:
-    """What comes back; None: nothing. A stranger's word if there were too many, or nothing else."""
-    loop = asyncio.get_running_loop()
-    heard: asyncio.Future[DnsFound | None] = loop.create_future()
-    strangers: list[DnsFound] = []
-
-    def readable() -> None:
-        while not heard.done():
-            try:
-                found = exchange.hear(one.recv(_READ_BYTES), False)
-            except BlockingIOError:
-                return
-            except OSError:  # nobody listens there
-                heard.set_result(None)
-                return
-            if found.state != "stranger":
-                heard.set_result(found)
-                return
-            strangers.append(found)
-            if len(strangers) >= _MAX_STRANGERS:
-                heard.set_result(found)
-
-    def give_up() -> None:
-        if not heard.done():
-            heard.set_result(None)
-
-    with socket.socket(upstream.family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as one:
-        # Connected, so that the system drops what others send and picks a random port.
-        one.connect(upstream.address)
-        one.send(exchange.query)
-        loop.add_reader(one.fileno(), readable)
-        late = loop.call_later(seconds, give_up)
-        try:
-            found = await heard
-        finally:
-            late.cancel()
-            loop.remove_reader(one.fileno())
-    return found or (strangers[0] if strangers else None)
-
-
-async def _over_tcp(upstream: Upstream, exchange: DnsExchange) -> DnsFound:
-    reader, writer = await asyncio.open_connection(*upstream.address)
-    try:
-        writer.write(len(exchange.query).to_bytes(2, "big") + exchange.query)
-        length = int.from_bytes(await reader.readexactly(2), "big")
-        return exchange.hear(await reader.readexactly(length), True)
-    finally:
-        writer.close()
-        with contextlib.suppress(OSError):
-            await writer.wait_closed()

@@ -54,11 +54,24 @@ class Streams:
     def __getitem__(self, name: str) -> Listener:
         return self._listeners[name]
 
+    def prepare(self, settings: GatewaySettings) -> None:
+        """Read what `configure` with these needs, such as certificates.
+
+        Raises:
+            ServeError: Something cannot be read; nothing has changed.
+        """
+        for name, listener in self._listeners.items():
+            listener.prepare(getattr(settings, name))
+
     def configure(self, settings: GatewaySettings, pages: Sequence[StopPageBytes]) -> None:
         """Take over policies, limits and the stop page, for connections that are open too; addresses stay.
 
         Policies count from the next swap of the matcher on.
+
+        Raises:
+            ServeError: What they need cannot be read; nothing has changed.
         """
+        self.prepare(settings)
         for name, listener in self._listeners.items():
             chosen = getattr(settings, name)
             self._engine.configure(listener.gate, chosen.policy, pages)

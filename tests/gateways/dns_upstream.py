@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import dns.flags
 import dns.message
+import dns.name
 import dns.rcode
 import dns.rrset
 
@@ -20,11 +21,13 @@ if TYPE_CHECKING:
 
 
 class Upstream(asyncio.DatagramProtocol):
-    """What it was asked is kept in `asked`, on TCP in `asked_over_tcp`; it answers nothing before `go` is set."""
+    """What it was asked is kept in `asked`, on TCP in `asked_over_tcp`, and looks at whether it is there, which are
+    for the root, in `looks`; it answers nothing before `go` is set."""
 
     def __init__(self, behave: Behaviour) -> None:
         self.behave = behave
         self.asked: list[dns.message.QueryMessage] = []
+        self.looks: list[dns.message.QueryMessage] = []
         self.sources: list[tuple[str, int]] = []
         self.asked_over_tcp: list[dns.message.QueryMessage] = []
         self.arrived = asyncio.Event()
@@ -40,7 +43,7 @@ class Upstream(asyncio.DatagramProtocol):
     def datagram_received(self, data: bytes, peer: tuple[str, int]) -> None:
         message = dns.message.from_wire(data)
         assert isinstance(message, dns.message.QueryMessage)
-        self.asked.append(message)
+        (self.looks if message.question[0].name == dns.name.root else self.asked).append(message)
         self.sources.append(peer)
         self.arrived.set()
         task = asyncio.create_task(self._answer(message, peer))

@@ -154,6 +154,33 @@ def certified(directory: Path) -> tuple[Path, Path]:
     return certificate, key
 
 
+async def test_a_certificate_that_cannot_be_used_leaves_the_old_one(tmp_path: Path) -> None:
+    certificate, key = certified(tmp_path)
+    (tmp_path / "new").mkdir()
+    other, other_key = certified(tmp_path / "new")
+    async with upstream(address) as one, running(one, tls_certificate=certificate, tls_key=key) as listener:
+
+        async def shows(expected: Path) -> None:
+            context = ssl.create_default_context(cafile=str(expected))
+            host, _, port = listener.tls_addresses[0].rpartition(":")
+            found = await dns.asyncquery.tls(
+                query("harmless.example"), host, port=int(port), server_hostname="resolver.example", ssl_context=context
+            )
+            assert shown(found) == ("NOERROR", ["192.0.2.33"])
+
+        await shows(certificate)
+        # A renewal that is half done: the certificate is there, its key is not.
+        half = listener.settings.model_copy(update={"tls_certificate": other, "blocked": "nodata"})
+        with pytest.raises(ServeError, match="tls_certificate"):
+            listener.prepare(half)
+        await shows(certificate)
+        assert shown(await ask(listener, "host.example")) == ("NXDOMAIN", []), "nothing of it is used"
+        whole = half.model_copy(update={"tls_key": other_key})
+        listener.prepare(whole)
+        listener.configure(whole)
+        await shows(other)
+
+
 async def test_other_settings_are_used_without_a_restart() -> None:
     async with upstream(address) as one, running(one) as listener:
         assert shown(await ask(listener, "host.example")) == ("NXDOMAIN", [])

@@ -13,7 +13,7 @@ import pytest
 from blocker.errors import ServeError
 from blocker.gateways.canaries import NoAnswer
 from blocker.gateways.check import CheckProbe, check_listener
-from blocker.gateways.listener import TURN_BYTES
+from blocker.gateways.connection import TURN_BYTES
 from blocker.gateways.spoe import SpoeProbe, spoe_listener
 from blocker.rules import Verdict
 from blocker.sections import CheckSettings, SpoeSettings

@@ -154,6 +154,12 @@ impl DnsService {
         self.clients.known(address)
     }
 
+    /// The part of the network that an address is in, as a number that says nothing of it and is another one in each
+    /// process. Raises `ValueError`: it is none.
+    fn part(&self, address: IpAddr) -> u64 {
+        self.clients.part(address)
+    }
+
     /// Leaves what is asked about these zones, by their names on the wire, to somebody else.
     fn hand_over(&mut self, zones: Vec<Vec<u8>>) {
         self.handed.zones = zones;
@@ -195,7 +201,8 @@ impl DnsService {
                     Admission::Drop | Admission::Stranger => Step::Dropped,
                 };
                 if let Step::Forward(question) = step {
-                    questions.push(DnsQuestion { question, peer: Some(peer.clone()) });
+                    let part = self.clients.part(peer.address());
+                    questions.push(DnsQuestion { question, peer: Some((peer.clone(), part)) });
                 } else if self.output.len() > start {
                     answers.push((self.output.len(), peer));
                 }
@@ -210,7 +217,7 @@ impl DnsService {
 
     /// Sends the answer to a question that came as a datagram: what somebody else answered, or that nobody did.
     fn send(&mut self, py: Python<'_>, socket: i32, question: &DnsQuestion, found: Option<&DnsFound>, now: f64) {
-        let Some(peer) = &question.peer else { return };
+        let Some((peer, _)) = &question.peer else { return };
         self.output.clear();
         self.write(py, question, found, now);
         if !self.output.is_empty() {
@@ -233,11 +240,18 @@ impl DnsService {
         PyBytes::new(py, &self.output)
     }
 
-    /// Keeps what somebody else answered, for as long as it may be.
-    fn keep(&mut self, question: &DnsQuestion, found: &DnsFound, now: f64) {
-        if let Some(found) = found.found() {
-            self.service.cache.keep(question.question.key(), found, Duration::from_secs_f64(now));
+    /// Keeps what somebody else answered, or (None) that nobody did, for as long as it may be.
+    fn keep(&mut self, question: &DnsQuestion, found: Option<&DnsFound>, now: f64) {
+        let (key, now) = (question.question.key(), Duration::from_secs_f64(now));
+        match found.map(DnsFound::found) {
+            Some(Some(found)) => self.service.cache.keep(key, found, now),
+            _ => self.service.cache.keep(key, &Found::nothing(), now),
         }
+    }
+
+    /// Whether an answer is kept whose time is over, and that may still be given.
+    fn has_late(&self, question: &DnsQuestion, now: f64) -> bool {
+        self.service.cache.has_late(question.question.key(), Duration::from_secs_f64(now))
     }
 }
 
@@ -309,15 +323,30 @@ impl DnsSession {
 #[pyclass(frozen)]
 pub struct DnsQuestion {
     question: Question,
-    peer: Option<Peer>,
+    /// Of a datagram: who sent it, and the part of the network.
+    peer: Option<(Peer, u64)>,
 }
 
 #[pymethods]
 impl DnsQuestion {
+    /// A question that every resolver has an answer to: the name servers of the root (RFC 1034, section 5.3.3).
+    #[staticmethod]
+    fn root() -> Self {
+        let message = b"\0\0\x01\0\0\x01\0\0\0\0\0\0\0\0\x02\0\x01";
+        let query = Query::parse(message, 0).expect("a query");
+        Self { question: Question::new(&query, Transport::Stream, false), peer: None }
+    }
+
     /// Questions with one key have one answer.
     #[getter]
     fn key<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
         PyBytes::new(py, self.question.key())
+    }
+
+    /// The part of the network that a datagram came from; see `DnsService.part`. None: it came over a connection.
+    #[getter]
+    fn part(&self) -> Option<u64> {
+        self.peer.as_ref().map(|(_, part)| *part)
     }
 
     /// A query to another resolver; each has another id and other letters' case, from 34 random bytes.
@@ -350,12 +379,13 @@ pub struct DnsFound(Heard);
 
 #[pymethods]
 impl DnsFound {
-    /// `stranger`: no answer to what was asked; `truncated`; `failed`: the other resolver does not say, though it may have
+    /// `stranger`: no answer to what was asked; `recased`: one but for letters' case; `truncated`; `failed`: the other resolver does not say, though it may have
     /// an answer that says so; `answer`.
     #[getter]
     fn state(&self) -> &'static str {
         match &self.0 {
             Heard::Stranger => "stranger",
+            Heard::Recased => "recased",
             Heard::Truncated => "truncated",
             Heard::Answer(found) if found.says() => "answer",
             Heard::Failed | Heard::Answer(_) => "failed",

@@ -77,7 +77,7 @@ fn what_others_answer_is_passed_on_whole_or_not_at_all() {
             return;
         };
         let transport = random.pick(&[Transport::Datagram, Transport::Stream, Transport::Encrypted]);
-        let question = Question::new(&message, &client, transport, false);
+        let question = Question::new(&client, transport, false);
         let bits: [u8; RANDOM_BYTES] = std::array::from_fn(|_| random.next() as u8);
         let asked = question.forwarded(&bits);
         let (mut heard, _) = reply(random, &asked);
@@ -126,7 +126,7 @@ fn a_name_is_blocked_whose_answer_leads_over_a_blocked_one() {
         output.clear();
         let step = service.answer(&message, transport, &mut Gate, Duration::ZERO, &mut output);
         let Step::Forward(question) = step else { return };
-        let client = question.query(65_001).expect("it was read before");
+        let client = question.query();
         let asked = question.forwarded(&[0; RANDOM_BYTES]);
         let (said, targets) = reply(random, &asked);
         let heard = hear(&said, &asked, Transport::Stream);
@@ -186,7 +186,7 @@ fn a_cache_stays_within_its_bounds_and_forgets_what_nobody_asks_for() {
         let known = cache.find(&popular, Duration::ZERO).is_some();
         let message = ask(number);
         let query = Query::parse(&message, 0).expect("a query");
-        let question = Question::new(&message, &query, Transport::Datagram, false);
+        let question = Question::new(&query, Transport::Datagram, false);
         let asked = question.forwarded(&[0; RANDOM_BYTES]);
         let mut heard = asked[..asked.len() - 11].to_vec();
         heard[2] |= 0x80;

@@ -235,7 +235,8 @@ fn every_query_gets_an_answer_that_can_be_read_and_is_no_amplifier() {
             }
             Step::Forward(question) => {
                 assert!(output.is_empty());
-                let asked = question.query(0).expect("it was read before");
+                let (asked, before) = (question.query(), Query::parse(&message, 65_001).expect("a query"));
+                assert_eq!(format!("{asked:?}"), format!("{before:?}"));
                 assert!(asked.fault.is_none() && asked.flags & flag::RD != 0);
                 let forwarded = question.forwarded(&[0xff; RANDOM_BYTES]);
                 let again = Query::parse(&forwarded, 0).expect("a query");

@@ -12,7 +12,8 @@ use super::upstream::{Found, NXDOMAIN, write_key};
 
 /// What an entry takes beside its bytes: two keys' and the answer's allocations, its fields, its place in the index.
 const ENTRY_BYTES: usize = 300;
-/// TTL of an answer whose time is over (RFC 8767, section 4), in seconds.
+/// TTL of an answer whose time is over (RFC 8767, section 4), in seconds; and for how long it is then given before anybody
+/// is asked again (section 5).
 const STALE_TTL: u32 = 30;
 /// Stale Answer, and the same where there is no such name (RFC 8914, sections 4.4 and 4.20).
 const STALE: u8 = 3;
@@ -23,6 +24,8 @@ struct Entry {
     found: Box<Found>,
     since: Duration,
     used: bool,
+    /// When nobody had anything to say in its place.
+    failed: Option<Duration>,
 }
 
 impl Entry {
@@ -80,19 +83,26 @@ impl Cache {
         self.entries.is_empty()
     }
 
-    /// The answer to a query, if there is one whose time is not over.
+    /// How an answer is given that has just come.
+    pub fn fresh(&self) -> Aged {
+        Aged::By(0, self.max_ttl)
+    }
+
+    /// The answer to a query, if there is one whose time is not over, or in whose place nobody had one just now.
     pub fn find(&mut self, query: &Query<'_>, now: Duration) -> Option<(&Found, Aged)> {
         if self.entries.is_empty() {
             return None;
         }
         write_key(query, &mut self.key);
-        let entry = &mut self.entries[*self.index.get(self.key.as_slice())?];
-        let age = entry.age(now);
-        if age >= entry.found.lifetime.min(self.max_ttl) {
+        let at = *self.index.get(self.key.as_slice())?;
+        let age = self.entries[at].age(now);
+        let over = age >= self.entries[at].found.lifetime.min(self.max_ttl);
+        if over && !self.stands_in(&self.entries[at], now) {
             return None;
         }
+        let entry = &mut self.entries[at];
         entry.used = true;
-        Some((&entry.found, Aged::By(age, self.max_ttl)))
+        Some((&entry.found, if over { Aged::Over } else { Aged::By(age, self.max_ttl) }))
     }
 
     /// Keeps an answer to the questions of a key.
@@ -100,15 +110,15 @@ impl Cache {
         if found.lifetime == 0 {
             return;
         }
-        // A failure does not take the place of what may still be of use.
-        let old = self.index.get(key).map(|&at| &self.entries[at]);
-        if !found.says() && self.stale_seconds > 0 && old.is_some_and(|entry| self.useful(entry, now)) {
-            return;
-        }
         if let Some(&at) = self.index.get(key) {
+            // A failure does not take the place of what may still be of use.
+            if !found.says() && self.stale_seconds > 0 && self.useful(&self.entries[at], now) {
+                self.entries[at].failed = Some(now);
+                return;
+            }
             self.remove(at);
         }
-        let entry = Entry { key: key.into(), found: Box::new(found.clone()), since: now, used: false };
+        let entry = Entry { key: key.into(), found: Box::new(found.clone()), since: now, used: false, failed: None };
         let bytes = entry.bytes();
         if bytes > self.max_bytes {
             return;
@@ -124,6 +134,17 @@ impl Cache {
         write_key(query, &mut self.key);
         let entry = &self.entries[*self.index.get(self.key.as_slice())?];
         (self.stale_seconds > 0 && self.useful(entry, now)).then_some((&*entry.found, Aged::Over))
+    }
+
+    /// Whether it is given though its time is over: nobody had anything else to say, not long ago.
+    fn stands_in(&self, entry: &Entry, now: Duration) -> bool {
+        let failed = entry.failed.is_some_and(|at| now.saturating_sub(at).as_secs() < u64::from(STALE_TTL));
+        failed && self.stale_seconds > 0 && self.useful(entry, now)
+    }
+
+    /// Whether there is an answer whose time is over and that may still be used.
+    pub fn has_late(&self, key: &[u8], now: Duration) -> bool {
+        self.stale_seconds > 0 && self.index.get(key).is_some_and(|&at| self.useful(&self.entries[at], now))
     }
 
     fn useful(&self, entry: &Entry, now: Duration) -> bool {

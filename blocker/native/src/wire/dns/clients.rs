@@ -94,6 +94,14 @@ impl Clients {
         self.networks.iter().any(|network| network.holds(address))
     }
 
+    /// The part that an address is in, as a number that says nothing of it.
+    pub fn part(&self, address: IpAddr) -> u64 {
+        let full = bits(address);
+        let mut hasher = SipHasher13::new_with_key(&self.key);
+        hasher.write_u128(if full >> 32 == 0xffff { full >> 8 } else { full >> 72 });
+        hasher.finish()
+    }
+
     /// What a datagram of an address gets, now.
     pub fn admit(&mut self, address: IpAddr, now: Duration) -> Admission {
         if !self.known(address) {
@@ -102,11 +110,8 @@ impl Clients {
         if self.buckets.is_empty() {
             return Admission::Answer;
         }
-        let full = bits(address);
-        let part = if full >> 32 == 0xffff { full >> 8 } else { full >> 72 };
-        let mut hasher = SipHasher13::new_with_key(&self.key);
-        hasher.write_u128(part);
-        let bucket = &mut self.buckets[hasher.finish() as usize % BUCKETS];
+        let part = self.part(address);
+        let bucket = &mut self.buckets[part as usize % BUCKETS];
         let now = now.as_millis() as u32;
         let passed = now.wrapping_sub(bucket.at).min(BURST_MILLISECONDS);
         bucket.left = (bucket.left + passed * self.rate).min(self.rate * BURST_MILLISECONDS);

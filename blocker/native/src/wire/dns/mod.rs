@@ -46,8 +46,6 @@ pub const ANY_DATA: &[u8] = b"\x07RFC8482\x00";
 const ANY_SECONDS: u32 = 3600;
 /// Prohibited (RFC 8914, section 4.19).
 const PROHIBITED: u16 = 18;
-/// Network Error (section 4.24).
-const NETWORK_ERROR: u16 = 23;
 /// Not Authoritative (section 4.21).
 const NOT_AUTHORITATIVE: u16 = 20;
 
@@ -130,7 +128,7 @@ impl Service {
                 return Step::Answered;
             }
         }
-        self.others(message, &Asked { query: &query, transport, excepted }, gate, now, out)
+        self.others(&Asked { query: &query, transport, excepted }, gate, now, out)
     }
 
     /// Answers a question that somebody else was asked, by what he said (None: nothing) or, if that is of no use, what he
@@ -143,27 +141,15 @@ impl Service {
         now: Duration,
         out: &mut Vec<u8>,
     ) {
-        let Some(query) = question.query(self.structured_option) else { return };
-        let fresh = |found| (found, Aged::By(0, u32::MAX));
-        let useful = found.filter(|found| found.says()).map(fresh);
-        match useful.or_else(|| self.cache.find_late(&query, now)).or(found.map(fresh)) {
-            Some(answer) => {
-                let asked = Asked { query: &query, transport: question.transport(), excepted: question.excepted() };
-                pass_on(answer, &asked, self.filter.as_ref(), gate, out);
-            }
-            None => Reply::because(Rcode::ServFail, NETWORK_ERROR).write(&query, question.transport(), out),
-        }
+        let (query, aged, nothing) = (question.query(), self.cache.fresh(), Found::nothing());
+        let asked = Asked { query: &query, transport: question.transport(), excepted: question.excepted() };
+        let useful = found.filter(|found| found.says()).map(|found| (found, aged));
+        let answer = useful.or_else(|| self.cache.find_late(&query, now));
+        pass_on(answer.unwrap_or((found.unwrap_or(&nothing), aged)), &asked, self.filter.as_ref(), gate, out);
     }
 
     /// Answers what no list has a word on.
-    fn others<D: Decide>(
-        &mut self,
-        message: &[u8],
-        asked: &Asked<'_>,
-        gate: &mut D,
-        now: Duration,
-        out: &mut Vec<u8>,
-    ) -> Step {
+    fn others<D: Decide>(&mut self, asked: &Asked<'_>, gate: &mut D, now: Duration, out: &mut Vec<u8>) -> Step {
         let Asked { query, transport, excepted } = *asked;
         if query.flags & flag::RD == 0 {
             Reply::because(Rcode::Refused, PROHIBITED).write(query, transport, out);
@@ -173,7 +159,7 @@ impl Service {
         } else if let Some(answer) = self.cache.find(query, now) {
             pass_on(answer, asked, self.filter.as_ref(), gate, out);
         } else {
-            return Step::Forward(Question::new(message, query, transport, excepted));
+            return Step::Forward(Question::new(query, transport, excepted));
         }
         Step::Answered
     }

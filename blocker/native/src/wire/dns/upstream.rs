@@ -3,29 +3,34 @@
 //! Nobody else can guess what an answer must have to be taken: the id, the case of each letter of the name, and the port
 //! that the caller asked from.
 
-use super::message::{CLASS_IN, HEADER_BYTES, OPTION_ERROR, Options, Query, Reader, Record, counts, flag, kind};
+use super::message::{CLASS_IN, Edns, HEADER_BYTES, OPTION_ERROR, Options, Query, Reader, Record, counts, flag, kind};
 use super::name::to_host;
 use super::reply::{DATAGRAM_BYTES, Transport, put_u16};
 
 /// Random bytes that a query to another resolver takes: its id, and a bit for each byte of the longest name.
 pub const RANDOM_BYTES: usize = 2 + 32;
 
-/// A client's query that waits for somebody else's answer.
+/// A client's query that waits for somebody else's answer; of all that it may have come with, what its answer depends on.
 #[derive(Clone, Debug)]
 pub struct Question {
-    /// As it came.
-    message: Box<[u8]>,
+    id: u16,
+    flags: u16,
+    asked: Box<[u8]>,
+    kind: u16,
+    edns: Option<Edns>,
+    bytes: usize,
     transport: Transport,
     key: Box<[u8]>,
     excepted: bool,
 }
 
 impl Question {
-    /// `message`: what `query` was read from; `excepted`: whether a list lets the name through, wherever it leads.
-    pub fn new(message: &[u8], query: &Query<'_>, transport: Transport, excepted: bool) -> Self {
+    /// `excepted`: whether a list lets the name through, wherever it leads.
+    pub fn new(query: &Query<'_>, transport: Transport, excepted: bool) -> Self {
         let mut key = Vec::with_capacity(query.question.len() + 1);
         write_key(query, &mut key);
-        Self { message: message.into(), transport, key: key.into(), excepted }
+        let Query { id, flags, kind, edns, bytes, .. } = *query;
+        Self { id, flags, asked: query.question.into(), kind, edns, bytes, transport, key: key.into(), excepted }
     }
 
     /// How it came.
@@ -44,8 +49,9 @@ impl Question {
     }
 
     /// The client's query.
-    pub fn query(&self, structured_option: u16) -> Option<Query<'_>> {
-        Query::parse(&self.message, structured_option)
+    pub fn query(&self) -> Query<'_> {
+        let Self { id, flags, kind, edns, bytes, .. } = *self;
+        Query { id, flags, question: &self.asked, kind, class: CLASS_IN, edns, bytes, fault: None }
     }
 
     /// The query to another resolver. Of what the client sent it has the question and the bits of its key.
@@ -94,6 +100,8 @@ pub fn write_key(query: &Query<'_>, key: &mut Vec<u8>) {
 pub enum Heard {
     /// Not an answer to what was asked: somebody guesses, or it is an old one.
     Stranger,
+    /// An answer but for the case of letters, as of resolvers that change it; to be asked for where nobody can guess.
+    Recased,
     /// The answer is longer than a datagram may be.
     Truncated,
     /// The other resolver cannot say.
@@ -124,6 +132,21 @@ pub struct Found {
 }
 
 impl Found {
+    /// That nobody answered (RFC 9520).
+    pub fn nothing() -> Self {
+        let [high, low] = NETWORK_ERROR.to_be_bytes();
+        Self {
+            body: Box::default(),
+            counts: [0; 3],
+            ttls: Box::default(),
+            rcode: SERVFAIL,
+            authenticated: false,
+            errors: [0, OPTION_ERROR as u8, 0, 2, high, low].into(),
+            lifetime: FAILURE_SECONDS,
+            aliases: Box::default(),
+        }
+    }
+
     /// Whether it says something of the name; every other code is about the other resolver.
     pub fn says(&self) -> bool {
         matches!(self.rcode, 0 | NXDOMAIN)
@@ -141,6 +164,8 @@ impl Found {
 }
 
 const SERVFAIL: u16 = 2;
+/// Network Error (RFC 8914, section 4.24).
+const NETWORK_ERROR: u16 = 23;
 /// There is no such name.
 pub const NXDOMAIN: u16 = 3;
 /// Longest TTL, in seconds; more is a mistake or somebody's wish to be kept for ever (RFC 8767, section 4).
@@ -160,11 +185,12 @@ pub fn hear(message: &[u8], asked: &[u8], transport: Transport) -> Heard {
     let flags = u16::from_be_bytes([header[2], header[3]]);
     let answers = flags & (flag::QR | flag::OPCODE) == flag::QR && header[..2] == asked[..2];
     let question = &asked[HEADER_BYTES..question_end];
-    let repeats = message.get(HEADER_BYTES..question_end).is_some_and(|said| match transport {
-        Transport::Datagram => said == question,
-        Transport::Stream | Transport::Encrypted => said.eq_ignore_ascii_case(question),
-    });
-    if !answers || !repeats {
+    let said = message.get(HEADER_BYTES..question_end).filter(|_| answers);
+    let repeats = said.is_some_and(|said| said.eq_ignore_ascii_case(question));
+    if repeats && transport == Transport::Datagram && said != Some(question) {
+        return Heard::Recased;
+    }
+    if !repeats {
         // Without a question only a resolver that cannot read it answers.
         let mute = answers && counts(message)[0] == 0 && flags & 0xf != 0;
         return if mute { Heard::Failed } else { Heard::Stranger };
@@ -221,8 +247,8 @@ fn read(message: &[u8], flags: u16, question_end: usize) -> Option<Found> {
     let lifetime = match (rcode, answers, negative) {
         (0, 1.., None) => least,
         (0 | NXDOMAIN, _, Some(negative)) => least.min(negative),
-        (SERVFAIL, ..) => FAILURE_SECONDS,
-        _ => 0,
+        (0 | NXDOMAIN, ..) => 0,
+        _ => FAILURE_SECONDS,
     };
     (questions == 1).then(|| Found {
         body: message[question_end..end.min(reader.at)].into(),
