@@ -96,6 +96,13 @@ class DnsSettings(StreamSettings):
         description="Whether a name is blocked too whose answer leads over a blocked one (CNAME), as response policy "
         "zones have it. Default true.",
     )
+    withheld: tuple[DnsName, ...] = Field(
+        ("use-application-dns.net",),
+        max_length=64,
+        description="Names that do not exist here, nor what is below them. Default use-application-dns.net, so that "
+        "Firefox does not leave for another resolver by itself; iCloud Private Relay asks for mask.icloud.com and "
+        "mask-h2.icloud.com.",
+    )
     ttl: int = Field(30, ge=10, le=60, description="Time for which such answers may be kept, in seconds. Default 30.")
     reason: DnsReasonSettings = Field(default_factory=DnsReasonSettings)
     reasons: dict[Name, DnsReasonSettings] = Field(

@@ -24,7 +24,12 @@ class StreamSettings(Frozen):
     """Where a gateway of a stream protocol listens, and what it bears with from a peer."""
 
     enabled: bool = Field(True, description="Whether this gateway listens. Default true.")
-    host: str = Field("127.0.0.1", min_length=1, max_length=255, description="Address to listen on. Default 127.0.0.1.")
+    host: str = Field(
+        "127.0.0.1",
+        min_length=1,
+        max_length=255,
+        description="Address to listen on, or several: 192.0.2.53, 2001:db8::53. Default 127.0.0.1.",
+    )
     port: Port = Field(0, description="TCP port; 0 takes a free one.")
     unix: Path | None = Field(None, description="Unix socket to listen on as well. Default none.")
     unix_mode: int = Field(0o660, ge=0, le=0o777, description="Mode of the unix socket. Default 0o660.")

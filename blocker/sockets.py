@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import socket
 from typing import TYPE_CHECKING, TypeVar
@@ -39,22 +40,26 @@ def bind(
     """Listen on every address that `host` stands for.
 
     Args:
-        host: A name or an address.
+        host: A name or an address, or several with commas between; `::` is IPv6 alone.
         port: TCP or UDP port; 0 takes a free one, the same for all addresses.
         setting: Name of the setting or variable that chose the port, for the error.
         reuse_port: Share the addresses with the other sockets of this user that do so too (SO_REUSEPORT, socket(7)):
-        each
-            has a queue of its own, among which the kernel spreads connections.
+            each has a queue of its own, among which the kernel spreads connections.
         kind: SOCK_STREAM for TCP, SOCK_DGRAM for UDP.
 
     Raises:
         AddressInUse: An address is in use; says what to do.
         ServeError: The name is unknown, or an address is foreign or not allowed; says what to do.
     """
-    try:
-        found = socket.getaddrinfo(host, port, type=kind, flags=socket.AI_PASSIVE)
-    except OSError:
-        raise ServeError(f"no address for the host {host!r}; set an address such as 127.0.0.1") from None
+    found = []
+    for one in map(str.strip, host.split(",")):
+        there = []
+        if one:  # nothing is everywhere for the system
+            with contextlib.suppress(OSError):
+                there = socket.getaddrinfo(one, port, type=kind, flags=socket.AI_PASSIVE)
+        if not there:
+            raise ServeError(f"no address for the host {one!r}; set an address such as 127.0.0.1")
+        found += there
     sockets: list[socket.socket] = []
     for family, _kind, protocol, _name, address in dict.fromkeys(found):
         try:

@@ -55,7 +55,8 @@ class Figures:
     def of(cls, run: Context) -> Figures | None:
         """Those of the node of this configuration; None: it does not run."""
         its = run.settings.http
-        connection = http.client.HTTPConnection(_EVERYWHERE.get(its.host, its.host), its.port, timeout=_PATIENCE)
+        host = its.host.partition(",")[0].strip()
+        connection = http.client.HTTPConnection(_EVERYWHERE.get(host, host), its.port, timeout=_PATIENCE)
         try:
             connection.request("GET", "/metrics")
             answer = connection.getresponse()

@@ -191,6 +191,7 @@ class DnsListener(Listener):
             settings.aliases, settings.ttl,
         )  # fmt: skip
         service.explain(reasons, settings.structured_option)
+        service.withhold(settings.withheld)
         service.keep_answers(settings.cache_bytes, settings.max_ttl, settings.stale_seconds)
         self.forwarder.configure(settings)
         self._places.most = settings.share_of(settings.max_connections)

@@ -109,6 +109,14 @@ impl DnsService {
         Ok(())
     }
 
+    /// Sets names that do not exist here, nor what is below them, beside those of the Internet's own rules.
+    ///
+    /// Raises `ValueError`: one is none.
+    fn withhold(&mut self, names: Vec<String>) -> PyResult<()> {
+        self.service.withheld = names.iter().map(|name| wire(name)).collect::<PyResult<_>>()?;
+        Ok(())
+    }
+
     /// Sets why names are blocked, for those who ask. `reasons`: (list, Extended DNS Error, structured text, shorter one),
     /// the list empty for all others; `structured_option`: code of the option that asks for these.
     fn explain(&mut self, reasons: Vec<ReasonFields>, structured_option: u16) {

@@ -110,7 +110,8 @@ impl Filter {
         true
     }
 
-    fn finish(&self, reply: &Reply<'_>, query: &Query<'_>, transport: Transport, out: &mut Vec<u8>) {
+    /// Writes an answer of this server's own, with the time that such may be kept.
+    pub fn finish(&self, reply: &Reply<'_>, query: &Query<'_>, transport: Transport, out: &mut Vec<u8>) {
         let mut soa = [0; NO_ZONE_BYTES];
         for (at, number) in [1, 3600, 600, 86_400, self.ttl].into_iter().enumerate() {
             soa[2 + 4 * at..6 + 4 * at].copy_from_slice(&u32::to_be_bytes(number));

@@ -12,6 +12,7 @@
 //! | an opcode that is not QUERY; a type that no record has | NOTIMP |
 //! | what cannot be read; not one question; two OPT records | FORMERR |
 //! | EDNS of a later version | BADVERS |
+//! | names that nobody else is to be asked about | see `special.rs` |
 //! | a transfer; a class that is not IN; no recursion desired | REFUSED |
 //! | ANY | a short HINFO (RFC 8482) |
 //! | before there is a matcher | SERVFAIL, Not Ready |
@@ -29,6 +30,7 @@ pub mod filter;
 pub mod message;
 pub mod name;
 pub mod reply;
+pub mod special;
 pub mod stream;
 pub mod upstream;
 pub mod zone;
@@ -65,6 +67,8 @@ pub struct Service {
     pub zone: Option<Zone>,
     /// What is answered about names in lists, outside that zone; None: nothing is.
     pub filter: Option<Filter>,
+    /// Names on the wire that do not exist here, nor what is below them.
+    pub withheld: Vec<Vec<u8>>,
     /// What others answered.
     pub cache: Cache,
     /// Code of the option that asks for structured errors; 0 if there is none.
@@ -76,7 +80,7 @@ pub struct Service {
 impl Service {
     /// Answers nothing yet. `cache`: keeps what others answer.
     pub fn new(cache: Cache) -> Self {
-        Self { zone: None, filter: None, cache, structured_option: 0, host: Vec::new() }
+        Self { zone: None, filter: None, withheld: Vec::new(), cache, structured_option: 0, host: Vec::new() }
     }
 
     /// Answers one message, by appending to the output.
@@ -108,7 +112,12 @@ impl Service {
         // The root is nobody's host.
         let mut excepted = false;
         if query.name().len() > 1 {
-            name::to_host(query.name(), &mut self.host);
+            let name = match query.kind {
+                // `_8443._https.` and the like (RFC 9460, section 9.1) are about the host behind them.
+                kind::SVCB | kind::HTTPS => name::without_service(query.name()),
+                _ => query.name(),
+            };
+            name::to_host(name, &mut self.host);
             let Some(answer) = gate.host(&self.host) else {
                 Reply::because(Rcode::ServFail, NOT_READY).write(&query, transport, out);
                 return Step::Answered;
@@ -125,6 +134,10 @@ impl Service {
                 }
             };
             if answered {
+                return Step::Answered;
+            }
+            if let Some(reply) = special::special(query.name(), query.kind, &self.withheld) {
+                filter.finish(&reply, &query, transport, out);
                 return Step::Answered;
             }
         }

@@ -18,6 +18,13 @@ impl<'a> Iterator for Labels<'a> {
     }
 }
 
+/// A name without the labels before it that name a service and its port (RFC 9460, section 2.3).
+pub fn without_service(name: &[u8]) -> &[u8] {
+    let mut labels = Labels(name);
+    while labels.0.get(1) == Some(&b'_') && labels.next().is_some() {}
+    labels.0
+}
+
 /// A name of letters, digits, hyphens and underscores as it goes over the wire, in lower case; None: it is none.
 pub fn to_wire(text: &str) -> Option<Vec<u8>> {
     let text = text.strip_suffix('.').unwrap_or(text);
@@ -116,6 +123,18 @@ mod tests {
         assert_eq!(host(b"\x0ba.b@c:80/d?\x07example\x00"), "a%2Fb%2Fc%2F80%2Fd%2F.example");
         assert_eq!(host(b"\x03\x00\xff[\x01x\x00"), "%2F%2F%2F.x");
         assert_eq!(host(b"\x00"), "");
+    }
+
+    #[test]
+    fn a_service_is_of_its_host() {
+        for (name, host) in [
+            (&b"\x05_8443\x06_https\x04host\x04test\0"[..], &b"\x04host\x04test\0"[..]),
+            (b"\x04host\x01_\0", b"\x04host\x01_\0"),
+            (b"\x02_a\0", b"\0"),
+            (b"\0", b"\0"),
+        ] {
+            assert_eq!(without_service(name), host);
+        }
     }
 
     #[test]
