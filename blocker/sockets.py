@@ -131,7 +131,10 @@ def _reason(error: OSError, address: str, setting: str) -> str:
         case errno.EADDRNOTAVAIL:
             return f"address {address} is not one of this machine; set an address that is, or 0.0.0.0 for all"
         case errno.EACCES:
-            return f"address {address} is not allowed to this user; set {setting} to 1024 or more"
+            return (
+                f"address {address} is not allowed to this user; set {setting} to 1024 or more, or give the "
+                "program CAP_NET_BIND_SERVICE (deploy/systemd/low-ports.conf)"
+            )
         case _:
             return f"address {address} cannot be listened on ({errno.errorcode.get(error.errno or 0, 'unknown')})"
 

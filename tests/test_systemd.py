@@ -67,6 +67,22 @@ def test_the_command_and_the_settings_are_ones_that_blocker_has(name: str, monke
     assert lines(unit, "Type") == ["notify"]
 
 
+@pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.stem)
+def test_low_ports_can_be_had_with_the_file_that_is_for_it(unit: Path, tmp_path: Path) -> None:
+    """user_namespaces(7): who has a capability only in users of his own has none over what is outside, as ports are."""
+    assert lines(unit, "AmbientCapabilities") == []
+    extra = SYSTEMD / "low-ports.conf"
+    assert lines(extra, "PrivateUsers") == ["no"]
+    assert lines(extra, "CapabilityBoundingSet") == lines(extra, "AmbientCapabilities") == ["CAP_NET_BIND_SERVICE"]
+    text = re.sub(r"(?m)^ExecStart=\S+", f"ExecStart={sys.executable}", unit.read_text("utf-8"))
+    (tmp_path / unit.name).write_text(text + extra.read_text("utf-8"), "utf-8")
+    done = subprocess.run(
+        ["systemd-analyze", "verify", "--man=no", tmp_path / unit.name], check=False, capture_output=True, text=True
+    )
+    told = [line for line in (done.stdout + done.stderr).splitlines() if unit.name in line]
+    assert (done.returncode, told) == (0, [])
+
+
 def test_users_and_directories_are_made_as_the_units_need_them(tmp_path: Path) -> None:
     users = subprocess.run(
         ["systemd-sysusers", "--dry-run", f"--root={tmp_path}", SYSTEMD / "blocker.sysusers"],
