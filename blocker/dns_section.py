@@ -91,8 +91,8 @@ class DnsSettings(StreamSettings):
     inspect_addresses: tuple[IPvAnyAddress, ...] = Field(
         (),
         max_length=8,
-        description="The URL filter's, for names whose pages are listed. Nobody signed them: a client that checks DNSSEC "
-        "itself loses such a host whole if its zone is signed. Default none: as all others.",
+        description="The URL filter's, for names whose pages are listed. Nobody signed them: a client that checks "
+        "DNSSEC itself loses such a host whole if its zone is signed. Default none: as all others.",
     )
     aliases: bool = Field(
         True,
