@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import dns.name
 
+from blocker.feeds.zone import is_newer
 from blocker.sockets import shown
 
 if TYPE_CHECKING:
@@ -57,10 +58,14 @@ class Contact:
     Attributes:
         asked: When it last asked anything that it may, in Unix seconds; None: not since the start.
         serial: The version that it said it has, or that it was last sent whole; None: not known.
+        expected: Since when it is looked out for, in Unix seconds.
+        behind: Since when it has had an older version than there is; None: it has the present one, or none is known.
     """
 
     asked: float | None = None
     serial: int | None = None
+    expected: float = field(default_factory=time.time)
+    behind: float | None = None
 
 
 @dataclass(slots=True)
@@ -95,8 +100,9 @@ class Tally:
         peer: IPv4Address | IPv6Address | None,
         key: dns.name.Name | None,
         serial: int | None = None,
+        newest: int | None = None,
     ) -> None:
-        """Somebody who may have the zone has asked about it, and has this version.
+        """Somebody who may have the zone has asked about it, and has this version, while `newest` is the present one.
 
         Secondaries that share an address and a key cannot be told apart, and count as one.
         """
@@ -106,6 +112,17 @@ class Tally:
             if contact is not None and signed and one.address == peer:
                 contact.asked = time.time()
                 contact.serial = contact.serial if serial is None else serial
+                if contact.serial is None or newest is None or not is_newer(newest, contact.serial):
+                    contact.behind = None
+                elif contact.behind is None:
+                    contact.behind = contact.asked
+
+    def outdated(self) -> None:
+        """There is a new version, which no secondary has yet."""
+        now = time.time()
+        for contact in self.contacts.values():
+            if contact.serial is not None and contact.behind is None:
+                contact.behind = now
 
 
 def label_of(secondary: SecondarySettings) -> str:

@@ -76,7 +76,8 @@ class Served:
 
     def seen(self, request: _Request, serial: int | None = None) -> None:
         """Note that a secondary has asked, and which version it has."""
-        self.tally.seen(self.plan.settings.secondaries, request.peer, request.key, serial)
+        newest = None if self.version is None else self.version.serial
+        self.tally.seen(self.plan.settings.secondaries, request.peer, request.key, serial, newest)
 
 
 @dataclass(frozen=True, slots=True)
