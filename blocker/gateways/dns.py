@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from ipaddress import IPv4Address, IPv6Address
 
     from blocker._native import DnsDatagram, DnsFound, DnsQuestion
+    from blocker.gateways.dns_load import Fate
     from blocker.gateways.engine import VerdictEngine
     from blocker.gateways.listener import Connection
     from blocker.sections import DnsReasonSettings, DnsSettings, StreamSettings
@@ -207,11 +208,12 @@ class DnsListener(Listener):
             for datagram in self.service.take_datagrams():
                 self.zones.datagram(datagram.message, datagram.address, partial(_answer, one, datagram))
 
-    def _send(self, one: socket.socket, question: DnsQuestion, found: DnsFound | None) -> None:
+    def _send(self, one: socket.socket, question: DnsQuestion, found: DnsFound | None) -> Fate | None:
         self._waiting -= 1
         self.ended.set()
-        if one.fileno() >= 0:
-            self.service.send(one.fileno(), question, found, asyncio.get_running_loop().time())
+        if one.fileno() < 0:
+            return None
+        return self.service.send(one.fileno(), question, found, asyncio.get_running_loop().time())
 
 
 class StreamSession:
@@ -264,11 +266,13 @@ class StreamSession:
         zones.connection(transport, data + rest)
         return b""
 
-    def _answered(self, question: DnsQuestion, found: DnsFound | None) -> None:
+    def _answered(self, question: DnsQuestion, found: DnsFound | None) -> Fate | None:
         self._waiting -= 1
-        if self._connection is not None:
-            answer = self._listener.service.answer(question, found, asyncio.get_running_loop().time())
-            self._connection.answered(answer)
+        if self._connection is None:
+            return None
+        answer, fate = self._listener.service.answer(question, found, asyncio.get_running_loop().time())
+        self._connection.answered(answer)
+        return fate
 
     def drain(self) -> None:
         """See `Session`; there is no way to tell a client, which simply opens another connection."""

@@ -20,15 +20,17 @@ from urllib.parse import urlsplit
 
 import structlog
 
+from blocker.gateways.dns_load import Forwarded
 from blocker.log import describe
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from blocker._native import DnsExchange, DnsFound, DnsQuestion, DnsService
+    from blocker.gateways.dns_load import Fate
     from blocker.sections import DnsSettings
 
-    Done = Callable[[DnsFound | None], object]
+    Done = Callable[[DnsFound | None], Fate | None]
 
 log = structlog.get_logger(__name__)
 
@@ -51,31 +53,32 @@ class Upstream:
     """Another resolver.
 
     Attributes:
+        text: As it is configured.
         silent_until: When it may be asked first again, in seconds of the event loop.
     """
 
-    __slots__ = ("_missed", "_text", "address", "family", "silent_until")
+    __slots__ = ("_missed", "address", "family", "silent_until", "text")
 
     def __init__(self, text: str) -> None:
         parts = urlsplit(f"//{text}")
         self.address = (parts.hostname or "", parts.port or _DNS_PORT)
         self.family = socket.AF_INET6 if ":" in self.address[0] else socket.AF_INET
         self.silent_until = 0.0
-        self._text = text
+        self.text = text
         self._missed = 0
 
     def missed(self, now: float) -> None:
         """It left a question unanswered."""
         self._missed += 1
         if self._missed == _SILENT_AFTER:
-            log.warning("a resolver does not answer and is asked last", upstream=self._text)
+            log.warning("a resolver does not answer and is asked last", upstream=self.text)
         if self._missed >= _SILENT_AFTER:
             self.silent_until = now + _SILENT_SECONDS
 
     def answered(self) -> None:
         """It answered, whatever it said."""
         if self._missed >= _SILENT_AFTER:
-            log.info("a resolver answers again", upstream=self._text)
+            log.info("a resolver answers again", upstream=self.text)
         self._missed, self.silent_until = 0, 0.0
 
 
@@ -88,14 +91,16 @@ class Forwarder:
 
     Attributes:
         waiting: Clients' questions that have no answer yet.
+        forwarded: What became of those that were drawn.
     """
 
     def __init__(self, service: DnsService, settings: DnsSettings) -> None:
         self._service = service
         self._upstreams: list[Upstream] = []
-        self._asked: dict[bytes, list[Done]] = {}
+        self._asked: dict[bytes, list[tuple[Done, bool]]] = {}  # who waits, and whether that is looked at
         self._tasks: set[asyncio.Task[None]] = set()
         self.waiting = 0
+        self.forwarded = Forwarded()
         self.configure(settings)
 
     def configure(self, settings: DnsSettings) -> None:
@@ -105,17 +110,23 @@ class Forwarder:
         self._upstreams = [Upstream(text) for text in settings.upstreams]
 
     def ask(self, question: DnsQuestion, done: Done) -> None:
-        """Ask, and call `done` with what is said, or with None if nobody says anything; at once if too many wait."""
+        """Ask, and call `done` with what is said, or with None if nobody says anything; at once if too many wait.
+
+        `done` gives back what the client got; None: that cannot be said.
+        """
+        drawn = self.forwarded.drawn()
         if self.waiting >= self._max_waiting or not self._upstreams:
-            done(None)
+            self._tell(done, None, drawn=drawn)
             return
         self.waiting += 1
+        if drawn:
+            self.forwarded.began()
         waiting = self._asked.get(question.key)
         if waiting is not None:
-            waiting.append(done)
+            waiting.append((done, drawn))
             return
-        self._asked[question.key] = [done]
-        task = asyncio.create_task(self._resolve(question))
+        self._asked[question.key] = [(done, drawn)]
+        task = asyncio.create_task(self._resolve(question, drawn=drawn))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -125,26 +136,35 @@ class Forwarder:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def _resolve(self, question: DnsQuestion) -> None:
+    async def _resolve(self, question: DnsQuestion, *, drawn: bool) -> None:
         found = None
         try:
-            found = await self._first_to_say(question)
+            found = await self._first_to_say(question, drawn=drawn)
             if found is not None:
                 self._service.keep(question, found, asyncio.get_running_loop().time())
         except Exception as error:  # noqa: BLE001 - whoever waits gets an answer
             log.error("a question could not be forwarded", **describe(error))  # noqa: TRY400 - no values
         finally:
-            for done in self._asked.pop(question.key):
+            for done, one_drawn in self._asked.pop(question.key):
                 self.waiting -= 1
-                done(found)
+                if one_drawn:
+                    self.forwarded.ended()
+                self._tell(done, found, drawn=one_drawn)
 
-    async def _first_to_say(self, question: DnsQuestion) -> DnsFound | None:
+    def _tell(self, done: Done, found: DnsFound | None, *, drawn: bool) -> None:
+        fate = done(found)
+        if drawn and fate is not None:
+            self.forwarded.told(fate)
+
+    async def _first_to_say(self, question: DnsQuestion, *, drawn: bool) -> DnsFound | None:
         """What the first resolver says that says something; else what one said that cannot."""
         loop = asyncio.get_running_loop()
         order = sorted(self._upstreams, key=lambda one: one.silent_until > loop.time())
         failed = None
         for upstream in order if len(order) >= _LEAST_TRIES else order * _LEAST_TRIES:
-            found = await self._ask(upstream, question)
+            found, stranger = await ask_one(upstream, question, self._seconds)
+            if drawn:
+                self.forwarded.asked(upstream.text, found, stranger=stranger)
             if found is None:
                 upstream.missed(loop.time())
                 continue
@@ -154,21 +174,26 @@ class Forwarder:
             failed = found
         return failed
 
-    async def _ask(self, upstream: Upstream, question: DnsQuestion) -> DnsFound | None:
-        exchange = question.exchange(os.urandom(_RANDOM_BYTES))
-        try:
-            found = await _by_datagram(upstream, exchange, self._seconds)
-            if found is None or found.state not in ("truncated", "stranger"):
-                return found
-            async with asyncio.timeout(self._seconds):
-                found = await _over_tcp(upstream, exchange)
-        except (OSError, TimeoutError, asyncio.IncompleteReadError):
-            return None
-        return found if found.state in ("answer", "failed") else None
+
+async def ask_one(upstream: Upstream, question: DnsQuestion, seconds: float) -> tuple[DnsFound | None, bool]:
+    """What a resolver says, within so many seconds by datagram and as many over TCP, and whether a stranger spoke, too.
+
+    None: it says nothing.
+    """
+    exchange, stranger = question.exchange(os.urandom(_RANDOM_BYTES)), False
+    try:
+        found, stranger = await _by_datagram(upstream, exchange, seconds)
+        if found is None or found.state not in ("truncated", "stranger"):
+            return found, stranger
+        async with asyncio.timeout(seconds):
+            found = await _over_tcp(upstream, exchange)
+    except (OSError, TimeoutError, asyncio.IncompleteReadError):
+        return None, stranger
+    return (found if found.state in ("answer", "failed") else None), stranger
 
 
-async def _by_datagram(upstream: Upstream, exchange: DnsExchange, seconds: float) -> DnsFound | None:
-    """What comes back; None: nothing. A stranger's word if there were too many, or nothing else."""
+async def _by_datagram(upstream: Upstream, exchange: DnsExchange, seconds: float) -> tuple[DnsFound | None, bool]:
+    """What comes back, None: nothing, and whether a stranger spoke, whose word it is if nobody else did, or too many."""
     loop = asyncio.get_running_loop()
     heard: asyncio.Future[DnsFound | None] = loop.create_future()
     strangers: list[DnsFound] = []
@@ -204,7 +229,7 @@ async def _by_datagram(upstream: Upstream, exchange: DnsExchange, seconds: float
         finally:
             late.cancel()
             loop.remove_reader(one.fileno())
-    return found or (strangers[0] if strangers else None)
+    return found or (strangers[0] if strangers else None), bool(strangers)
 
 
 async def _over_tcp(upstream: Upstream, exchange: DnsExchange) -> DnsFound:

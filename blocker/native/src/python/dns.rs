@@ -1,6 +1,5 @@
 //! The `dns` gateway for Python: datagrams of a socket answered in one call, connections, and questions for others.
 
-use std::collections::HashMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -8,15 +7,14 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
+use super::dns_filter::{ReasonFields, filter, wire};
 use super::dns_zones::{DnsDatagram, Handed};
 use super::gate::Gate;
 use crate::datagrams::{self, BATCH, Batch, Peer};
 use crate::wire::Flow;
 use crate::wire::dns::cache::{Aged, Cache, write};
-use crate::wire::dns::clients::{Admission, Clients, Network};
-use crate::wire::dns::filter::{Addresses, Blocked, Filter, Reason};
-use crate::wire::dns::message::{Query, Rcode, flag};
-use crate::wire::dns::name;
+use crate::wire::dns::clients::{Admission, Clients, Network, Refused};
+use crate::wire::dns::message::{CLASS_IN, Query, Rcode, flag};
 use crate::wire::dns::reply::{Reply, Transport};
 use crate::wire::dns::stream::{Stream, set_length};
 use crate::wire::dns::upstream::{Found, Heard, Question, RANDOM_BYTES, hear};
@@ -38,50 +36,6 @@ pub struct DnsService {
     handed: Handed,
     batch: Batch,
     output: Vec<u8>,
-}
-
-/// (list, error, structured text, shorter text); the list is empty for all others.
-type ReasonFields = (String, u16, String, String);
-
-fn addresses(all: Vec<IpAddr>) -> Addresses {
-    let mut found = Addresses::default();
-    for address in all {
-        match address {
-            IpAddr::V4(address) => found.v4.push(address),
-            IpAddr::V6(address) => found.v6.push(address),
-        }
-    }
-    found
-}
-
-fn wire(text: &str) -> PyResult<Vec<u8>> {
-    name::to_wire(text).ok_or_else(|| PyValueError::new_err("not a name of letters, digits, hyphens and underscores"))
-}
-
-fn filter(
-    blocked: &str,
-    page: Vec<IpAddr>,
-    inspect: Vec<IpAddr>,
-    ttl: u32,
-    reasons: Vec<ReasonFields>,
-) -> PyResult<Filter> {
-    let blocked = match blocked {
-        "nxdomain" => Blocked::NxDomain,
-        "nodata" => Blocked::NoData,
-        "addresses" => Blocked::Addresses(addresses(page)),
-        _ => return Err(PyValueError::new_err("a blocked name gets nxdomain, nodata or addresses")),
-    };
-    let inspect = Some(inspect).filter(|all| !all.is_empty()).map(addresses);
-    let mut filter = Filter { blocked, inspect, ttl, reasons: HashMap::default(), reason: Reason::default() };
-    for (list, error, full, short) in reasons {
-        let reason = Reason { error, texts: [full, short] };
-        if list.is_empty() {
-            filter.reason = reason;
-        } else {
-            filter.reasons.insert(list, reason);
-        }
-    }
-    Ok(filter)
 }
 
 #[pymethods]
@@ -152,6 +106,20 @@ impl DnsService {
         self.service.cache.len()
     }
 
+    /// What they take, in bytes.
+    #[getter]
+    fn kept_bytes(&self) -> usize {
+        self.service.cache.bytes()
+    }
+
+    /// Datagrams since the start that were of strangers, that were told to come over a connection, and that got nothing,
+    /// the last two since they were over the rate.
+    #[getter]
+    fn refused(&self) -> (u64, u64, u64) {
+        let Refused { strangers, slipped, dropped } = self.clients.refused();
+        (strangers, slipped, dropped)
+    }
+
     /// Whether an address is in one of the networks. Raises `ValueError`: it is none.
     fn knows(&self, address: IpAddr) -> bool {
         self.clients.known(address)
@@ -211,29 +179,38 @@ impl DnsService {
         questions
     }
 
-    /// Sends the answer to a question that came as a datagram: what somebody else answered, or that nobody did.
-    fn send(&mut self, socket: i32, question: &DnsQuestion, found: Option<&DnsFound>, now: f64) {
-        let Some(peer) = &question.peer else { return };
+    /// Sends the answer to a question that came as a datagram: what somebody else answered, or that nobody did. Gives back
+    /// which it was: `answer`; `stale`: one whose time is over; `failed`: that others cannot say; `none`: that nobody does.
+    fn send(
+        &mut self,
+        socket: i32,
+        question: &DnsQuestion,
+        found: Option<&DnsFound>,
+        now: f64,
+    ) -> &'static str {
         self.output.clear();
-        self.write(question, found, now);
-        if !self.output.is_empty() {
+        let said = self.write(question, found, now);
+        if let Some(peer) = &question.peer
+            && !self.output.is_empty()
+        {
             datagrams::send(socket, &self.output, &[(self.output.len(), peer)]);
         }
+        said
     }
 
-    /// The answer to a question that came over a connection, with its length before it.
+    /// The answer to a question that came over a connection, with its length before it, and which it is; see `send`.
     fn answer<'py>(
         &mut self,
         py: Python<'py>,
         question: &DnsQuestion,
         found: Option<&DnsFound>,
         now: f64,
-    ) -> Bound<'py, PyBytes> {
+    ) -> (Bound<'py, PyBytes>, &'static str) {
         self.output.clear();
         self.output.extend_from_slice(&[0; 2]);
-        self.write(question, found, now);
+        let said = self.write(question, found, now);
         set_length(&mut self.output, 0);
-        PyBytes::new(py, &self.output)
+        (PyBytes::new(py, &self.output), said)
     }
 
     /// Keeps what somebody else answered, for as long as it may be.
@@ -245,15 +222,26 @@ impl DnsService {
 }
 
 impl DnsService {
-    fn write(&mut self, question: &DnsQuestion, found: Option<&DnsFound>, now: f64) {
+    /// Writes a client's answer, and says which it is.
+    fn write(&mut self, question: &DnsQuestion, found: Option<&DnsFound>, now: f64) -> &'static str {
         let (question, output) = (&question.question, &mut self.output);
-        let Some(query) = question.query(self.service.structured_option) else { return };
+        let Some(query) = question.query(self.service.structured_option) else { return "none" };
         let (transport, now) = (question.transport(), Duration::from_secs_f64(now));
         match found.and_then(DnsFound::found) {
-            Some(found) if found.says() => write(found, &query, transport, Aged::By(0, u32::MAX), output),
-            _ if self.service.cache.answer_late(&query, transport, now, output) => {}
-            Some(found) => write(found, &query, transport, Aged::By(0, u32::MAX), output),
-            None => Reply::because(Rcode::ServFail, NETWORK_ERROR).write(&query, transport, output),
+            Some(found) if found.says() => {
+                write(found, &query, transport, Aged::By(0, u32::MAX), output);
+                "answer"
+            }
+            _ if self.service.cache.answer_late(&query, transport, now, output) => "stale",
+            Some(found) => {
+                write(found, &query, transport, Aged::By(0, u32::MAX), output);
+                "failed"
+            }
+            None => {
+                Reply::because(Rcode::ServFail, NETWORK_ERROR).write(&query, transport, output);
+                // Who cannot even be read has answered, too.
+                if found.is_some() { "failed" } else { "none" }
+            }
         }
     }
 }
@@ -323,6 +311,17 @@ pub struct DnsQuestion {
 
 #[pymethods]
 impl DnsQuestion {
+    /// A question of our own, which no client waits for.
+    ///
+    /// Raises `ValueError`: the name is none of letters, digits, hyphens and underscores.
+    #[staticmethod]
+    fn about(name: &str, kind: u16) -> PyResult<Self> {
+        let mut message = [&[0, 0, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0], wire(name)?.as_slice()].concat();
+        message.extend([kind, CLASS_IN].map(u16::to_be_bytes).as_flattened());
+        let query = Query::parse(&message, 0).expect("it has a header");
+        Ok(Self { question: Question::new(&message, &query, Transport::Datagram), peer: None })
+    }
+
     /// Questions with one key have one answer.
     #[getter]
     fn key<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
