@@ -1,4 +1,4 @@
-"""How the forwarding side of the `dns` gateway fares, in one process. `dns_metrics.py` says how that is told, and why so.
+"""How the forwarding side of the `dns` gateway fares, in one process. `dns_metrics.py` says how that is told, and why.
 
 Of the clients' questions each eighth is looked at, drawn by lot when it is forwarded: whatever becomes of another one
 leaves no trace here. Who watches can therefore never conclude that a question was not forwarded.

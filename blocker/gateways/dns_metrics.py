@@ -1,37 +1,38 @@
-"""How the forwarding side of the `dns` gateway fares, for the metrics: its upstreams, what waits, what is kept, who is refused.
+"""How the forwarding side of the `dns` gateway fares, for the metrics: upstreams, questions, cache, refused datagrams.
 
-| metric                                  | labels           | is                                                        |
-|-----------------------------------------|------------------|-----------------------------------------------------------|
-| `blocker_dns_upstream_up`               | upstream         | 1: it answers the node's own questions                    |
-| `blocker_dns_upstream_seconds`          | upstream         | time of its last answer to one, in steps of 5 ms          |
-| `blocker_dns_upstream_probes_total`     | upstream, result | such questions: answered, failed (it cannot say), silent  |
-| `blocker_dns_upstream_failing_share`    | upstream, reason | of clients' questions asked of it: silent, failed,        |
-|                                         |                  | stranger (somebody else spoke: forged, or letters' case)  |
-| `blocker_dns_questions_share`           | answer           | of clients' questions: stale, failed (others cannot say), |
-|                                         |                  | none (nobody says: SERVFAIL)                              |
-| `blocker_dns_waiting`                   |                  | most questions that waited at once, in steps of 64        |
-| `blocker_dns_waiting_limit`             |                  | how many may                                              |
-| `blocker_dns_cache_entries`             |                  | answers that are kept, in steps of 1024                   |
-| `blocker_dns_cache_bytes`               |                  | what they take, in steps of 1 MiB                         |
-| `blocker_dns_cache_limit_bytes`         |                  | how much it may be                                        |
-| `blocker_dns_datagrams_refused_total`   | reason           | stranger; over the rate: slipped (come by TCP), dropped   |
+| metric                                | labels           | is                                                        |
+|---------------------------------------|------------------|-----------------------------------------------------------|
+| `blocker_dns_upstream_up`             | upstream         | whether it answers the node's own questions: 1 or 0       |
+| `blocker_dns_upstream_seconds`        | upstream         | time of its last answer to one, in steps of 5 ms          |
+| `blocker_dns_upstream_probes_total`   | upstream, result | such questions: answered, failed (it cannot say), silent  |
+| `blocker_dns_upstream_failing_share`  | upstream, reason | of clients' questions asked of it: silent, failed,        |
+|                                       |                  | stranger (others spoke: forged, or other letters' case)   |
+| `blocker_dns_questions_share`         | answer           | of clients' questions: stale, failed (others cannot say), |
+|                                       |                  | none (nobody says: SERVFAIL)                              |
+| `blocker_dns_waiting`                 |                  | most questions that waited at once, in steps of 64        |
+| `blocker_dns_waiting_limit`           |                  | how many may                                              |
+| `blocker_dns_cache_entries`           |                  | answers that are kept, in steps of 1024                   |
+| `blocker_dns_cache_bytes`             |                  | what they take, in steps of 1 MiB                         |
+| `blocker_dns_cache_limit_bytes`       |                  | how much it may be                                        |
+| `blocker_dns_datagrams_refused_total` | reason           | stranger; over the rate: slipped (come by TCP), dropped   |
 
-`upstream` is a resolver as it is configured. Shares, waiting and cache are those of the last whole minute, all processes
-together, and change once a minute.
+`upstream` is a resolver as it is configured. Shares, waiting and cache are those of the last minute that is over, of all
+processes together, and change once a minute.
 
-**Why no block can be computed from them.** A block counts among `allow` until its hour is over. It is not forwarded and not
-looked for in the cache, so whoever had the number of questions that are would have the blocks of a minute, or whether
-the one question of a second was blocked: also where that number is called failures, since in an outage everything that
-is forwarded fails. Therefore
+**Why no block can be computed from them.** A block counts among `allow` until its hour is over. It is not forwarded, and
+is not looked for in the cache. Whoever had the number of questions that are would have the blocks of each minute, and
+would know of a question that was alone in its second whether it was blocked; also where that number is called failures,
+since in an outage all that is forwarded fails. Therefore
 
 - what counts exactly counts no question of a client: the node's own questions go by the clock, and a datagram is refused
   for its address, before its name is read;
-- of clients' questions one in eight is looked at, drawn by lot. Seven of eight that are forwarded change nothing of shares
-  and waiting, exactly as a blocked one does. Whatever is seen is thus at most 8/7 times as likely for a blocked question
-  as for one that was forwarded, for whoever knows and sends all others;
-- of those, only shares of what was forwarded are told, and no number, in steps of a twentieth;
-- of the cache the step above or below is told, drawn by lot in proportion each minute: an answer more changes one minute
-  in a thousand.
+- of clients' questions one in eight is looked at, drawn by lot when it is forwarded (`dns_load`). Seven of eight change
+  nothing of shares and waiting, exactly as a blocked one does. So whatever is seen, it is at most 8/7 times as likely
+  after a blocked question as after one that was forwarded, also for whoever sent all others himself;
+- of what was drawn only shares of what was forwarded are told, in steps of a twentieth, and no number but one in steps
+  of 64 questions;
+- of the cache one of the two nearest steps is told, drawn by lot, the nearer the likelier: an answer more changes that
+  once in a thousand times.
 """
 
 from __future__ import annotations
@@ -110,8 +111,7 @@ class DnsFamilies:
 
     def families(self) -> Iterator[Family]:
         """Cost: 60 µs, and 15 µs for each upstream."""
-        rooms = self._host.rooms() if self._own is None else [self._own.room]
-        rooms = list(rooms)
+        rooms = list(self._host.rooms()) if self._own is None else [self._own.room]
         self._gather(self._host.take_dns() if self._own is None else [self._own.take()])
         if (now := self._clock()) >= self._ends:
             self._told = self._close(rooms)
