@@ -16,16 +16,16 @@
 | `blocker_dns_cache_limit_bytes`       |                  | how much it may be                                        |
 | `blocker_dns_datagrams_refused_total` | reason           | stranger; over the rate: slipped (come by TCP), dropped   |
 
-`upstream` is a resolver as it is configured. Shares, waiting and cache are those of the last minute that is over, of all
-processes together, and change once a minute.
+`upstream` is a resolver as it is configured. Shares, waiting and cache are those of the last minute that is over, of
+all processes together, and change once a minute.
 
-**Why no block can be computed from them.** A block counts among `allow` until its hour is over. It is not forwarded, and
-is not looked for in the cache. Whoever had the number of questions that are would have the blocks of each minute, and
-would know of a question that was alone in its second whether it was blocked; also where that number is called failures,
-since in an outage all that is forwarded fails. Therefore
+**Why no block can be computed from them.** A block counts among `allow` until its hour is over. It is not forwarded,
+and not looked for in the cache. Whoever had the number of questions that are would have the blocks of each minute, and
+would know of a question that was alone in its second whether it was blocked; also where that number is called
+failures, since in an outage all that is forwarded fails. Therefore
 
-- what counts exactly counts no question of a client: the node's own questions go by the clock, and a datagram is refused
-  for its address, before its name is read;
+- what counts exactly counts no question of a client: the node's own questions go by the clock, and a datagram is
+  refused for its address, before its name is read;
 - of clients' questions one in eight is looked at, drawn by lot when it is forwarded (`dns_load`). Seven of eight change
   nothing of shares and waiting, exactly as a blocked one does. So whatever is seen, it is at most 8/7 times as likely
   after a blocked question as after one that was forwarded, also for whoever sent all others himself;

@@ -193,7 +193,7 @@ async def ask_one(upstream: Upstream, question: DnsQuestion, seconds: float) -> 
 
 
 async def _by_datagram(upstream: Upstream, exchange: DnsExchange, seconds: float) -> tuple[DnsFound | None, bool]:
-    """What comes back, if anything, and whether strangers spoke, whose word it is if nobody else did or too many did."""
+    """What comes back, if anything, and whether strangers spoke, whose word it is if nobody else did or too many."""
     loop = asyncio.get_running_loop()
     heard: asyncio.Future[DnsFound | None] = loop.create_future()
     strangers: list[DnsFound] = []

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     Result = Literal["answered", "failed", "silent"]
 
-#: Between two looks, in seconds: an outage is known within a quarter of a minute, and a resolver is hardly asked for it.
+#: Between two looks, in seconds: an outage is known within a quarter of a minute, and resolvers hardly notice.
 LOOK_SECONDS = 5.0
 # Looks in a row without an answer after which a resolver counts as down: a datagram may be lost.
 _DOWN_AFTER = 2
