@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from ipaddress import IPv4Address, IPv6Address
 from os import PathLike
-from typing import Final, Literal, NoReturn, final
+from typing import Final, Literal, NoReturn, TypeAlias, final
 
 from typing_extensions import disjoint_base
 
@@ -201,7 +201,7 @@ class Gate:
     @property
     def tag(self) -> str: ...
 
-_Fate = Literal["answer", "stale", "failed", "none"]
+_Fate: TypeAlias = Literal["answer", "stale", "failed", "none"]
 
 @final
 class DnsService:

@@ -31,8 +31,8 @@ def upstreams(run: Context) -> Iterator[Finding]:
             yield Finding(what, "ok", f"answers in {state.seconds * 1000:.0f} ms")
         elif state.last == "failed":
             yield Finding(
-                what, bad, "says that it cannot answer: does it let this machine ask, and reach the Internet? If it knows "
-                "no root, set gateways.dns.upstream_probe to a name that it knows",
+                what, bad, "says that it cannot answer: does it let this machine ask, and reach the Internet? If it "
+                "knows no root, set gateways.dns.upstream_probe to a name that it knows",
             )  # fmt: skip
         else:
             seconds = settings.upstream_seconds

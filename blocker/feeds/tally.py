@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
@@ -56,15 +56,15 @@ class Contact:
     """A secondary, as it showed itself.
 
     Attributes:
+        expected: Since when it is looked out for, in Unix seconds.
         asked: When it last asked anything that it may, in Unix seconds; None: not since the start.
         serial: The version that it said it has, or that it was last sent whole; None: not known.
-        expected: Since when it is looked out for, in Unix seconds.
         behind: Since when it has had an older version than there is; None: it has the present one, or none is known.
     """
 
+    expected: float
     asked: float | None = None
     serial: int | None = None
-    expected: float = field(default_factory=time.time)
     behind: float | None = None
 
 
@@ -92,7 +92,8 @@ class Tally:
 
     def expect(self, secondaries: Iterable[SecondarySettings]) -> None:
         """Look out for these from now on; what is known of those that stay, stays."""
-        self.contacts = {label: self.contacts.get(label, Contact()) for label in map(label_of, secondaries)}
+        new = Contact(time.time())
+        self.contacts = {label: self.contacts.get(label) or replace(new) for label in map(label_of, secondaries)}
 
     def seen(
         self,

@@ -1,9 +1,9 @@
 """Two real nodes with lists of every kind, a Redis, and a Prometheus that scrapes them and knows weeks before.
 
-- `first` looks at sources, has all gateways in its one process, zones and routes. It forwards to the second's dns gateway,
-  and to a resolver that is away; a resolver has its zone. Of its lists `pages` is good and has
-  canaries and rules with an end, `broken` is refused, `police` was pushed and its next version waits for a second
-  person, `trial` is in shadow mode.
+- `first` looks at sources, has all gateways in its one process, zones and routes. It forwards to the dns gateway of
+  `second` and to a resolver that is away; a resolver has its zone. Of its lists `pages` is good and has canaries and
+  rules with an end, `broken` is refused, `police` was pushed and its next version waits for a second person, `trial` is
+  in shadow mode.
 - `second` serves its gateways by two workers and has an older `police`.
 """
 

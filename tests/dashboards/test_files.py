@@ -29,8 +29,9 @@ if TYPE_CHECKING:
 
 SUFFIXES = {"counter": ("_total",), "gauge": ("",), "histogram": ("_bucket", "_sum", "_count")}
 METRICS = {
-    *(name + suffix for name, (kind, _) in {**NODE, **LISTS, **LOAD, **FORWARDING}.items() for suffix in SUFFIXES[kind]), *ROUTES, *ZONES,
-    "blocker_zone_serial", "blocker_zone_names", "blocker_zone_ok",
+    *(name + suffix for name, (kind, _) in {**NODE, **LISTS, **LOAD, **FORWARDING}.items()
+      for suffix in SUFFIXES[kind]),
+    *ROUTES, *ZONES, "blocker_zone_serial", "blocker_zone_names", "blocker_zone_ok",
 }  # fmt: skip
 
 

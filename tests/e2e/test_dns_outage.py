@@ -1,4 +1,4 @@
-"""A node that forwards to a real Unbound: what its metrics, its workers' counts and `blocker doctor` say of an outage."""
+"""A node that forwards to a real Unbound: what its metrics, its workers and `blocker doctor` say of an outage."""
 
 from __future__ import annotations
 

@@ -44,7 +44,12 @@ CONTRACT: Mapping[str, Mapping[str, Sequence[str]]] = {
 SETTINGS = SecondarySettings.model_validate({"address": "192.0.2.7"})
 
 
-ASKED: dict[str, Any] = {"networks": ["192.0.2.0/24"], "secondaries": [{"address": "192.0.2.7"}], "refresh": 300, "expire": 7200}
+ASKED: dict[str, Any] = {
+    "networks": ["192.0.2.0/24"],
+    "secondaries": [{"address": "192.0.2.7"}],
+    "refresh": 300,
+    "expire": 7200,
+}
 
 
 @pytest.fixture

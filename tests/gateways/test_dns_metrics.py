@@ -1,4 +1,4 @@
-"""What is told of the forwarding side of the `dns` gateway: upstreams, questions, what waits and is kept, who is refused."""
+"""What is told of the forwarding side of the `dns` gateway: upstreams, questions, what waits and is kept, refusals."""
 
 from __future__ import annotations
 
@@ -243,7 +243,12 @@ def test_workers_are_added_up_and_what_one_counted_outlives_it() -> None:
 def test_reports_of_one_process_become_one() -> None:
     one = DnsCounts({ONE: {"asked": 2, "silent": 1}}, {"none": 1}, 3, [1, 0, 2])
     two = DnsCounts({ONE: {"asked": 1}, TWO: {"asked": 1}}, {"none": 1, "stale": 1}, 2, [0, 5, 1])
-    assert added([one, two]) == ({ONE: {"asked": 3, "silent": 1}, TWO: {"asked": 1}}, {"none": 2, "stale": 1}, 3, [1, 5, 3])
+    assert added([one, two]) == (
+        {ONE: {"asked": 3, "silent": 1}, TWO: {"asked": 1}},
+        {"none": 2, "stale": 1},
+        3,
+        [1, 5, 3],
+    )
 
 
 def test_resolvers_are_those_of_the_present_configuration() -> None:

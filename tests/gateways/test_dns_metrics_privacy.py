@@ -1,4 +1,4 @@
-"""Somebody who knows and sends all questions but one, and reads every scrape, tries to find out whether that one was blocked.
+"""Somebody who knows and sends all questions but one, and reads every scrape, tries to find out if that one was blocked.
 
 What gives a block away is that a question is not forwarded. So a gateway, its upstreams and its metrics are run with
 questions of which some are blocked, and again with others in their place that are forwarded and, as seven in eight are,
@@ -24,6 +24,7 @@ from tests.gateways.dns_desk import shown
 from tests.gateways.dns_running import ask, running
 from tests.gateways.dns_upstream import Upstream, address, reply, upstream
 from tests.gateways.test_dns_metrics import Told
+from tests.ingest.checks import until
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -160,8 +161,7 @@ async def test_a_question_that_joins_others_is_drawn_for_itself(monkeypatch: pyt
         asking = [asyncio.create_task(ask(listener, "same.example"))]
         await one.arrived.wait()
         asking += [asyncio.create_task(ask(listener, "same.example", tcp=True)) for _ in range(3)]
-        while listener.forwarder.waiting < 4:
-            await asyncio.sleep(0.001)
+        await until(lambda: listener.forwarder.waiting == 4)
         one.go.set()
         await asyncio.gather(*asking)
         taken = listener.forwarder.forwarded.take((0, 0, 0))

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-
-import pytest
+from typing import TYPE_CHECKING
 
 from blocker.gateways import upstream_watch
 from blocker.gateways.upstream_watch import UpstreamWatch
@@ -13,6 +12,9 @@ from blocker.sections import DnsSettings
 from tests.gateways.dns_upstream import address, upstream
 from tests.gateways.test_dns_forwarding import failing, silent, truncating
 from tests.ingest.checks import until
+
+if TYPE_CHECKING:
+    import pytest
 
 
 def watch(*ports: int, **more: object) -> UpstreamWatch:
