@@ -31,7 +31,7 @@ LOW_DISK = 256 * 2**20
 
 
 def doctor(context: typer.Context, json: Json = False) -> None:
-    """Check configuration, keys, lists, Redis, clocks, snapshot, disk, ports, upstreams and feeds. Exit 1 if one fails."""
+    """Check configuration, keys, lists, Redis, clocks, snapshot, disk, ports, upstreams, feeds. Exit 1 if one fails."""
     run = of(context)
     findings = [Finding("configuration", "ok", f"node {run.settings.node}, deployment {run.settings.deployment}")]
     findings += [*_keys(run), *_disk(run), *_sources(run), *run.run(_store(run)), *_snapshot(run), *_port(run)]

@@ -5,7 +5,7 @@ They are asked from here and now, as the node asks them, whether it runs or not.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from blocker.cli.doctor_feeds import Finding
 from blocker.gateways.upstream_watch import UpstreamWatch
@@ -24,7 +24,9 @@ def upstreams(run: Context) -> Iterator[Finding]:
     watch = UpstreamWatch(lambda: settings)
     run.run(watch.look())
     # One that is down is an outage where there is no other.
-    bad = "warn" if any(state.last == "answered" for state in watch.states.values()) else "fail"
+    bad: Literal["warn", "fail"] = (
+        "warn" if any(state.last == "answered" for state in watch.states.values()) else "fail"
+    )
     for text, state in watch.states.items():
         what = f"upstream {text}"
         if state.last == "answered" and state.seconds is not None:

@@ -52,7 +52,7 @@ if TYPE_CHECKING:
 
     from blocker.gateways.dns import DnsListener
     from blocker.gateways.dns_load import DnsCounts, DnsRoom
-    from blocker.gateways.upstream_watch import UpstreamWatch
+    from blocker.gateways.upstream_watch import Result, UpstreamWatch
 
 # What is told of clients' questions changes so often, in seconds.
 WINDOW_SECONDS = 60.0
@@ -64,7 +64,7 @@ ENTRIES_STEP = 1024
 BYTES_STEP = 2**20
 REASONS = ("silent", "failed", "stranger")
 FATES = ("stale", "failed", "none")
-RESULTS = ("answered", "failed", "silent")
+RESULTS: tuple[Result, ...] = ("answered", "failed", "silent")
 REFUSALS = ("stranger", "slipped", "dropped")
 
 _random = SystemRandom()

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
     from blocker.sections import DnsSettings
 
-    Result = Literal["answered", "failed", "silent"]
-
+#: How a look ended: it answered, it said that it cannot, it said nothing.
+Result = Literal["answered", "failed", "silent"]
 #: Between two looks, in seconds: an outage is known within a quarter of a minute, and resolvers hardly notice.
 LOOK_SECONDS = 5.0
 # Looks in a row without an answer after which a resolver counts as down: a datagram may be lost.
@@ -34,7 +34,7 @@ class UpstreamState:
     """What looks at one resolver found.
 
     Attributes:
-        results: How many ended how: it answered, it said that it cannot, it said nothing.
+        results: How many ended how.
         seconds: Time of the last answer; None: there was none yet.
         last: How the last look ended; None: there was none yet.
     """

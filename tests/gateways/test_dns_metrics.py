@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
     from dns.message import QueryMessage
 
+    from tests.gateways.dns_upstream import Behaviour
+
 ONE, TWO = "192.0.2.53", "[2001:db8::53]:5300"
 UPSTREAMS = {ONE, TWO}
 # Metric → kind, labels and their values.
@@ -111,7 +113,7 @@ def test_names_kinds_and_labels_are_the_documented_ones() -> None:
 
 @pytest.mark.usefixtures("all_drawn")
 async def test_an_outage_is_seen_within_a_minute_and_its_end_too() -> None:
-    behaviour = [silent]
+    behaviour: list[Behaviour] = [silent]
     async with (
         upstream(lambda *asked: behaviour[0](*asked)) as one,
         running(one, cache_bytes=0, upstream_seconds=0.1) as listener,

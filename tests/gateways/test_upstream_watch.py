@@ -16,6 +16,8 @@ from tests.ingest.checks import until
 if TYPE_CHECKING:
     import pytest
 
+    from tests.gateways.dns_upstream import Behaviour
+
 
 def watch(*ports: int, **more: object) -> UpstreamWatch:
     named = {"upstreams": [f"127.0.0.1:{port}" for port in ports], "upstream_seconds": 0.2, **more}
@@ -46,12 +48,8 @@ async def test_each_is_asked_and_each_ends_in_its_own_way() -> None:
 
 
 async def test_one_is_down_after_two_and_up_again_after_one() -> None:
-    behaviour = [address]
-
-    def behave(*asked: object) -> list[bytes]:
-        return behaviour[0](*asked)  # type: ignore[arg-type]
-
-    async with upstream(behave) as one:
+    behaviour: list[Behaviour] = [address]
+    async with upstream(lambda *asked: behaviour[0](*asked)) as one:
         looking = watch(one.port)
         (found,) = await looked(looking, 1)
         behaviour[0] = failing
