@@ -81,6 +81,11 @@ class DnsSettings(StreamSettings):
         description="Resolvers that are asked about all other names, in this order: 192.0.2.53, [2001:db8::53]:5300.",
     )
     upstream_seconds: float = Field(1.5, gt=0, le=30, description="Time for one of them to answer. Default 1.5.")
+    upstream_probe: Literal["."] | DnsName = Field(
+        ".",
+        description="Name whose NS the node itself asks each of them for every 5 seconds, to know whether it answers. "
+        "Default the root, `.`, which every full resolver knows.",
+    )
     max_waiting: int = Field(
         4096, ge=1, le=1_000_000, description="Queries that wait for them; one more fails at once. Default 4096."
     )

@@ -1,4 +1,4 @@
-"""What a node measures of itself beside its decisions: its load, and the state of its lists. Only wiring."""
+"""What a node measures of itself beside its decisions: its load, its upstreams, the state of its lists. Only wiring."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ import time
 from typing import TYPE_CHECKING
 
 from blocker.control.list_watch import LOOK_SECONDS, ListWatch
+from blocker.gateways.dns_metrics import DnsFamilies
 from blocker.gateways.load import Load
 from blocker.gateways.load_metrics import LoadFamilies
+from blocker.gateways.upstream_watch import UpstreamWatch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -24,7 +26,7 @@ _PAUSE_SECONDS = 1.0
 
 
 class Watching:
-    """Adds a node's load and the state of its lists to its metrics, and keeps both up to date.
+    """Adds a node's load, its upstreams and the state of its lists to its metrics, and keeps them up to date.
 
     Args:
         front: What answers.
@@ -49,11 +51,17 @@ class Watching:
         )  # fmt: skip
         exporter.add(LoadFamilies(self._load, front.host, self._workers, front.wanted_workers))
         exporter.add(self._lists)
+        self._upstreams: UpstreamWatch | None = None
+        if (listener := front.streams.dns) is not None:
+            self._upstreams = UpstreamWatch(lambda: listener.settings)
+            exporter.add(DnsFamilies(listener, front.host, self._upstreams, workers=front.wanted_workers > 0))
         front.follower.on_swap(lambda _matcher: self._swapped.set())
 
     async def run(self) -> None:
         """Look again and again, and at once when a list has changed, until it is cancelled."""
-        watching = asyncio.create_task(self._load.watch())
+        watching = [asyncio.create_task(self._load.watch())]
+        if self._upstreams is not None:
+            watching.append(asyncio.create_task(self._upstreams.run()))
         try:
             while True:
                 self._swapped.clear()
@@ -63,7 +71,8 @@ class Watching:
                         await self._swapped.wait()
                 await asyncio.sleep(_PAUSE_SECONDS)
         finally:
-            watching.cancel()
+            for one in watching:
+                one.cancel()
 
     def _enforced(self) -> Iterable[str]:
         matcher = self._front.follower.matcher

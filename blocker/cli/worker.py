@@ -17,6 +17,7 @@ import uvloop
 from blocker import log
 from blocker.cli.background import background_threads, favour_the_loop
 from blocker.gateways.companion import Companion
+from blocker.gateways.dns_load import DnsLoad
 from blocker.gateways.load import Load
 from blocker.gateways.streams import Streams
 from blocker.sections import GatewaySettings
@@ -71,6 +72,7 @@ async def serve(path: Path, listened: Mapping[str, Sequence[int]]) -> None:
         for name, descriptors in listened.items():
             await streams[name].start([socket.socket(fileno=one) for one in descriptors])
         companion.load = Load(streams)
+        companion.dns = None if streams.dns is None else DnsLoad(streams.dns)
         watching = asyncio.create_task(companion.load.watch())
         favour_the_loop()
     await ending

@@ -273,7 +273,7 @@ class RpzFeed:
             served.history.add(before, version, delta)
             if not is_newer(version.serial, before.serial):
                 log.error("zone: its serial went back, so secondaries keep what they have", zone=version.plan.name)
-        served.version = version
+        served.renew(version)
         addresses, digests, names = version.zone.left_out
         said = dict(zip(("block", "inspect", "pass"), version.zone.counts[1:], strict=True))
         log.info("zone", zone=version.plan.name, serial=version.serial, **said)

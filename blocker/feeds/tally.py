@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
 import dns.name
 
+from blocker.feeds.zone import is_newer
 from blocker.sockets import shown
 
 if TYPE_CHECKING:
@@ -55,12 +56,16 @@ class Contact:
     """A secondary, as it showed itself.
 
     Attributes:
+        expected: Since when it is looked out for, in Unix seconds.
         asked: When it last asked anything that it may, in Unix seconds; None: not since the start.
         serial: The version that it said it has, or that it was last sent whole; None: not known.
+        behind: Since when it has had an older version than there is; None: it has the present one, or none is known.
     """
 
+    expected: float
     asked: float | None = None
     serial: int | None = None
+    behind: float | None = None
 
 
 @dataclass(slots=True)
@@ -87,7 +92,8 @@ class Tally:
 
     def expect(self, secondaries: Iterable[SecondarySettings]) -> None:
         """Look out for these from now on; what is known of those that stay, stays."""
-        self.contacts = {label: self.contacts.get(label, Contact()) for label in map(label_of, secondaries)}
+        new = Contact(time.time())
+        self.contacts = {label: self.contacts.get(label) or replace(new) for label in map(label_of, secondaries)}
 
     def seen(
         self,
@@ -95,8 +101,9 @@ class Tally:
         peer: IPv4Address | IPv6Address | None,
         key: dns.name.Name | None,
         serial: int | None = None,
+        newest: int | None = None,
     ) -> None:
-        """Somebody who may have the zone has asked about it, and has this version.
+        """Somebody who may have the zone has asked about it, and has this version, while `newest` is the present one.
 
         Secondaries that share an address and a key cannot be told apart, and count as one.
         """
@@ -106,6 +113,17 @@ class Tally:
             if contact is not None and signed and one.address == peer:
                 contact.asked = time.time()
                 contact.serial = contact.serial if serial is None else serial
+                if contact.serial is None or newest is None or not is_newer(newest, contact.serial):
+                    contact.behind = None
+                elif contact.behind is None:
+                    contact.behind = contact.asked
+
+    def outdated(self) -> None:
+        """There is a new version, which no secondary has yet."""
+        now = time.time()
+        for contact in self.contacts.values():
+            if contact.serial is not None and contact.behind is None:
+                contact.behind = now
 
 
 def label_of(secondary: SecondarySettings) -> str:

@@ -74,9 +74,15 @@ class Served:
     version: Version | None = None
     tally: Tally = field(default_factory=Tally)
 
+    def renew(self, version: Version) -> None:
+        """Serve another version, which no secondary has yet."""
+        self.version = version
+        self.tally.outdated()
+
     def seen(self, request: _Request, serial: int | None = None) -> None:
         """Note that a secondary has asked, and which version it has."""
-        self.tally.seen(self.plan.settings.secondaries, request.peer, request.key, serial)
+        newest = None if self.version is None else self.version.serial
+        self.tally.seen(self.plan.settings.secondaries, request.peer, request.key, serial, newest)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,22 +1,28 @@
 """The zones' metrics. Labels are closed: zones and secondaries as configured, and kinds of this program.
 
-| metric                               | labels               | is                                                   |
-|--------------------------------------|----------------------|------------------------------------------------------|
-| `blocker_zone_records`               | zone                 | its records, SOA and NS counted                      |
-| `blocker_zone_left_out_rules`        | zone, reason         | rules DNS cannot say: address, digest, name          |
-| `blocker_zone_build_age_seconds`     | zone                 | since this node made the version, if it did          |
-| `blocker_zone_check_age_seconds`     | zone                 | since it last was what the store has                 |
-| `blocker_zone_history_versions`      | zone                 | earlier versions that can be had as differences      |
-| `blocker_zone_tsig_keys`             | zone                 | keys that may have it; 0: networks alone             |
-| `blocker_zone_transfers_total`       | zone, question, sent | to the end; axfr, ixfr; whole, difference, current   |
-| `blocker_zone_transfer_bytes_total`  | zone, question       | of their messages; of those that were cut too        |
-| `blocker_zone_failures_total`        | zone, reason         | access, signature, unready, busy; cut transfers      |
-| `blocker_zone_notices_total`         | zone, result         | sent (datagrams), acknowledged, refused, unanswered  |
-| `blocker_zone_secondary_lag`         | zone, secondary      | by how much its serial is behind; missing: not known |
-| `blocker_zone_secondary_age_seconds` | zone, secondary      | since it last asked; missing: not since the start    |
+| metric                                    | labels               | is                                                |
+|-------------------------------------------|----------------------|---------------------------------------------------|
+| `blocker_zone_records`                    | zone                 | its records, SOA and NS counted                   |
+| `blocker_zone_left_out_rules`             | zone, reason         | rules DNS cannot say: address, digest, name       |
+| `blocker_zone_build_age_seconds`          | zone                 | since this node made the version, if it did       |
+| `blocker_zone_check_age_seconds`          | zone                 | since it last was what the store has              |
+| `blocker_zone_refresh_seconds`            | zone                 | after which a secondary looks again (SOA)         |
+| `blocker_zone_expire_seconds`             | zone                 | after which one that reaches nobody drops it      |
+| `blocker_zone_history_versions`           | zone                 | earlier versions that can be had as differences   |
+| `blocker_zone_tsig_keys`                  | zone                 | keys that may have it; 0: networks alone          |
+| `blocker_zone_transfers_total`            | zone, question, sent | axfr, ixfr to the end; whole, difference, current |
+| `blocker_zone_transfer_bytes_total`       | zone, question       | of their messages; of those that were cut too     |
+| `blocker_zone_failures_total`             | zone, reason         | access, signature, unready, busy; cut transfers   |
+| `blocker_zone_notices_total`              | zone, result         | datagrams sent, acknowledged, refused, unanswered |
+| `blocker_zone_secondary_lag`              | zone, secondary      | by how much its serial is behind; none: not known |
+| `blocker_zone_secondary_behind_seconds`   | zone, secondary      | for how long it has been; none: not known         |
+| `blocker_zone_secondary_age_seconds`      | zone, secondary      | since it last asked; none: not since the start    |
+| `blocker_zone_secondary_expected_seconds` | zone, secondary      | since this node looks out for it                  |
 
 Serial, names and state of a zone are `RpzFeed.families`. A zone's serials are seconds of versions, so a lag is about
-the time by which a secondary's lists are older, but after a store that forgot serials, which leap a day then.
+the time by which a secondary's lists are older, but after a store that forgot serials, which leap a day then. For how
+long a secondary has been behind is measured, and knows nothing of leaps. A secondary of several primaries asks one of
+them and leaves the others alone: what a node knows of one that does not ask it may be old.
 """
 
 from __future__ import annotations
@@ -67,16 +73,22 @@ def _versions(zones: Iterable[Served]) -> Iterator[Metric]:
         "blocker_zone_history_versions", "Earlier versions that can be had as differences.", labels=["zone"]
     )
     keys = GaugeMetricFamily("blocker_zone_tsig_keys", "Keys whose holders may have a zone.", labels=["zone"])
+    refresh = GaugeMetricFamily("blocker_zone_refresh_seconds", "After which a secondary looks again.", labels=["zone"])
+    expire = GaugeMetricFamily(
+        "blocker_zone_expire_seconds", "After which a secondary that reaches nobody drops a zone.", labels=["zone"]
+    )
     for served in zones:
         name, version = served.plan.name, served.version
         keys.add_metric([name], len(served.plan.settings.keys))
+        refresh.add_metric([name], served.plan.settings.refresh)
+        expire.add_metric([name], served.plan.settings.expire)
         history.add_metric([name], len(served.history))
         if version is None:
             continue
         records.add_metric([name], version.record_count)
         for reason, count in zip(_LEFT_OUT, version.zone.left_out, strict=True):
             left_out.add_metric([name, reason], count)
-    yield from (records, left_out, history, keys)
+    yield from (records, left_out, history, keys, refresh, expire)
 
 
 def _ages(zones: Iterable[Served]) -> Iterator[Metric]:
@@ -123,14 +135,21 @@ def _secondaries(zones: Iterable[Served]) -> Iterator[Metric]:
     now = time.time()
     labels = ["zone", "secondary"]
     lag = GaugeMetricFamily("blocker_zone_secondary_lag", "By how much a secondary's serial is behind.", labels=labels)
+    behind = GaugeMetricFamily(
+        "blocker_zone_secondary_behind_seconds", "For how long a secondary has been behind.", labels=labels
+    )
     age = GaugeMetricFamily("blocker_zone_secondary_age_seconds", "Since a secondary last asked.", labels=labels)
+    expected = GaugeMetricFamily(
+        "blocker_zone_secondary_expected_seconds", "Since a secondary is looked out for.", labels=labels
+    )
     for served in zones:
         for secondary, contact in served.tally.contacts.items():
             of = [served.plan.name, secondary]
+            expected.add_metric(of, max(0.0, now - contact.expected))
             if contact.asked is not None:
                 age.add_metric(of, max(0.0, now - contact.asked))
             if contact.serial is not None and served.version is not None:
                 serial = served.version.serial
-                behind = (serial - contact.serial) % 2**32 if is_newer(serial, contact.serial) else 0
-                lag.add_metric(of, behind)
-    yield from (lag, age)
+                lag.add_metric(of, (serial - contact.serial) % 2**32 if is_newer(serial, contact.serial) else 0)
+                behind.add_metric(of, 0.0 if contact.behind is None else max(0.0, now - contact.behind))
+    yield from (lag, behind, age, expected)

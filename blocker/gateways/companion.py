@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from blocker.gateways.channel import Channel, Message
+    from blocker.gateways.dns_load import DnsLoad
     from blocker.gateways.engine import StopPageBytes
     from blocker.gateways.load import Load
 
@@ -75,6 +76,7 @@ class Companion:
         self._stored: dict[int, asyncio.Future[None]] = {}
         self._sent: tuple[int, str] | None = None  # the last report's number, and the node that may have counted it
         self.load: Load | None = None  # of a companion with gateways
+        self.dns: DnsLoad | None = None  # of one with the dns gateway
         self._at_change: list[Callable[[Mapping[str, Any]], object]] = []
 
     @property
@@ -159,6 +161,8 @@ class Companion:
             self._channel.send({"counts": taken})
         if self.load is not None:
             self._channel.send({"load": self.load.take(), "lag": self.load.lag_seconds})
+        if self.dns is not None:
+            self._channel.send({"dns": self.dns.take(), "room": self.dns.room})
 
     def _lost(self) -> None:
         self._channel, self._node = None, None

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from blocker._native import DnsDatagram, DnsFound, DnsQuestion
+    from blocker.gateways.dns_load import Fate
     from blocker.gateways.engine import VerdictEngine
     from blocker.sections import DnsReasonSettings, DnsSettings, StreamSettings
 
@@ -241,11 +242,12 @@ class DnsListener(Listener):
             for datagram in self.service.take_datagrams():
                 self.zones.datagram(datagram.message, datagram.address, partial(_answer, one, datagram))
 
-    def _send(self, one: socket.socket, question: DnsQuestion, found: DnsFound | None) -> None:
+    def _send(self, one: socket.socket, question: DnsQuestion, found: DnsFound | None) -> Fate | None:
         self._waiting -= 1
         self.ended.set()
-        if one.fileno() >= 0:
-            self.service.send(one.fileno(), question, found, asyncio.get_running_loop().time())
+        if one.fileno() < 0:
+            return None
+        return self.service.send(one.fileno(), question, found, asyncio.get_running_loop().time())
 
 
 def _answer(one: socket.socket, datagram: DnsDatagram, message: bytes) -> None:

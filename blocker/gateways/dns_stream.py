@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from blocker._native import DnsFound, DnsQuestion
     from blocker.gateways.connection import Connection
     from blocker.gateways.dns import DnsListener
+    from blocker.gateways.dns_load import Fate
 
 
 def address_of(peer: object) -> str | None:
@@ -71,11 +72,13 @@ class StreamSession:
         zones.connection(transport, data + rest)
         return b""
 
-    def _answered(self, question: DnsQuestion, found: DnsFound | None) -> None:
+    def _answered(self, question: DnsQuestion, found: DnsFound | None) -> Fate | None:
         self._waiting -= 1
-        if self._connection is not None:
-            answer = self._listener.service.answer(question, found, asyncio.get_running_loop().time())
-            self._connection.answered(answer)
+        if self._connection is None:
+            return None
+        answer, fate = self._listener.service.answer(question, found, asyncio.get_running_loop().time())
+        self._connection.answered(answer)
+        return fate
 
     def drain(self) -> None:
         """See `Session`; there is no way to tell a client, which simply opens another connection."""

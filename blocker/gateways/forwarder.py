@@ -13,21 +13,24 @@ from __future__ import annotations
 
 import asyncio
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import structlog
 
+from blocker._native import DnsQuestion
+from blocker.gateways.dns_load import Forwarded
 from blocker.gateways.shares import Shares
-from blocker.gateways.upstreams import Upstream, in_order
+from blocker.gateways.upstreams import NS, Upstream, in_order
 from blocker.log import describe
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
-    from blocker._native import DnsFound, DnsQuestion, DnsService
+    from blocker._native import DnsFound, DnsService
+    from blocker.gateways.dns_load import Fate
     from blocker.sections import DnsSettings
 
-    Done = Callable[[DnsFound | None], object]
+    Done = Callable[[DnsFound | None], Fate | None]
 
 log = structlog.get_logger(__name__)
 
@@ -39,6 +42,14 @@ _TOGETHER = 4
 _LATE_SECONDS = 1.8
 
 
+class _Client(NamedTuple):
+    """Who waits, in which part of the network, and whether it is looked at what becomes of it (`dns_load`)."""
+
+    done: Done
+    part: int | None
+    drawn: bool
+
+
 class Forwarder:
     """Questions under way to other resolvers.
 
@@ -48,15 +59,17 @@ class Forwarder:
 
     Attributes:
         waiting: Clients' questions that have no answer yet.
+        forwarded: What became of those that were drawn.
     """
 
     def __init__(self, service: DnsService, settings: DnsSettings) -> None:
         self._service = service
         self._upstreams: list[Upstream] = []
-        self._asked: dict[bytes, list[tuple[int | None, Done]]] = {}
+        self._asked: dict[bytes, list[_Client]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._shares = Shares()
         self.waiting = 0
+        self.forwarded = Forwarded()
         self.configure(settings)
 
     def configure(self, settings: DnsSettings) -> None:
@@ -65,6 +78,7 @@ class Forwarder:
         self._max_waiting = settings.max_waiting
         self._shares.most = settings.share_of(settings.max_waiting)
         self._late = settings.stale_seconds > 0
+        self._probe = DnsQuestion.about(settings.upstream_probe, NS)
         known = {one.text: one for one in self._upstreams}
         self._upstreams = [known.get(text) or Upstream(text) for text in settings.upstreams]
 
@@ -74,19 +88,22 @@ class Forwarder:
         Args:
             question: A client's.
             part: The part of the network that the client is in; None: one that needs no bound.
-            done: Called once.
+            done: Called once; gives back what the client got, or None if that cannot be said.
         """
+        client = _Client(done, part, self.forwarded.drawn())
         waiting = self._asked.get(question.key)
         most = self._max_waiting * (1 if waiting is None else _TOGETHER)
         if self.waiting >= most or not self._upstreams or not self._shares.take(part):
-            done(None)
+            self._tell(client, None)
             return
         self.waiting += 1
+        if client.drawn:
+            self.forwarded.began()
         if waiting is not None:
-            waiting.append((part, done))
+            waiting.append(client)
             return
-        self._asked[question.key] = [(part, done)]
-        self._start(self._resolve(question))
+        self._asked[question.key] = [client]
+        self._start(self._resolve(question, drawn=client.drawn))
 
     async def stop(self) -> None:
         """Give up what is under way."""
@@ -99,12 +116,12 @@ class Forwarder:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _resolve(self, question: DnsQuestion) -> None:
+    async def _resolve(self, question: DnsQuestion, *, drawn: bool) -> None:
         loop = asyncio.get_running_loop()
         found = None
         late = loop.call_later(_LATE_SECONDS, self._give_late, question) if self._late else None
         try:
-            found = await self._first_to_say(question)
+            found = await self._first_to_say(question, drawn=drawn)
             self._service.keep(question, found, loop.time())
         except OSError as error:  # nothing that the name is to blame for
             log.error("other resolvers cannot be asked", reason=os.strerror(error.errno or 0))  # noqa: TRY400 - no values
@@ -123,21 +140,30 @@ class Forwarder:
             waiting, self._asked[question.key] = self._asked[question.key], []
             self._hand_out(waiting, None)
 
-    def _hand_out(self, waiting: list[tuple[int | None, Done]], found: DnsFound | None) -> None:
-        for part, done in waiting:
+    def _hand_out(self, waiting: list[_Client], found: DnsFound | None) -> None:
+        for client in waiting:
             self.waiting -= 1
-            self._shares.give_back(part)
-            done(found)
+            self._shares.give_back(client.part)
+            if client.drawn:
+                self.forwarded.ended()
+            self._tell(client, found)
 
-    async def _first_to_say(self, question: DnsQuestion) -> DnsFound | None:
+    def _tell(self, client: _Client, found: DnsFound | None) -> None:
+        fate = client.done(found)
+        if client.drawn and fate is not None:
+            self.forwarded.told(fate)
+
+    async def _first_to_say(self, question: DnsQuestion, *, drawn: bool) -> DnsFound | None:
         """What the first resolver says that says something; else what one said that cannot."""
         order = in_order(self._upstreams)
         failed = None
         for upstream in order if len(order) >= _LEAST_TRIES else order * _LEAST_TRIES:
-            found = await upstream.ask(question, self._seconds)
+            found, stranger = await upstream.ask(question, self._seconds)
+            if drawn:
+                self.forwarded.asked(upstream.text, found, stranger=stranger)
             if found is not None and found.state == "answer":
                 return found
             failed = found or failed
             if upstream.suspect:
-                self._start(upstream.watch(self._seconds))
+                self._start(upstream.watch(self._probe, self._seconds))
         return failed

@@ -10,7 +10,7 @@ Companions are the workers of the stream gateways, and the helpers that a Squid 
 - `ask`: a canary to be decided as a request would be
 
 and sends `hello`, `report` (hits, under a number of its own; answered by `stored`), `counts` (decisions), `load` (its
-connections, see there) and `answer`.
+connections, see there), `dns` (what it forwards, see `dns_load`) and `answer`.
 
 A report is counted once: the node remembers the last number of each companion. A companion whose report was under way
 when the node ended does not know whether it was counted and never offers it to the next node, so that nothing is
@@ -35,6 +35,7 @@ import structlog
 
 from blocker.gateways import channel
 from blocker.gateways.canaries import Answer, NoAnswer
+from blocker.gateways.dns_load import DnsCounts, DnsRoom, added
 from blocker.gateways.load import Connections
 from blocker.hits.calendar import Cell
 from blocker.log import describe
@@ -95,6 +96,7 @@ class CompanionHost:
         self._companions: set[_Companion] = set()
         self._last: OrderedDict[str, int] = OrderedDict()
         self._ended: dict[str, Connections] = {}  # connections that companions refused and cut
+        self._forwarded: dict[int, DnsCounts] = {}  # process id → what it said since it was last taken
         self._table: int | None = None  # descriptor of the present one, once somebody needs it
         self._publishing: asyncio.Task[None] | None = None
         self._again = False
@@ -112,6 +114,20 @@ class CompanionHost:
         """See `blocker.gateways.load_metrics.Companions`."""
         ended, self._ended = self._ended, {}
         return ended
+
+    def rooms(self) -> list[DnsRoom]:
+        """See `blocker.gateways.dns_metrics.Companions`."""
+        return [one.room for one in self._companions if one.room is not None]
+
+    def take_dns(self) -> list[DnsCounts]:
+        """See `blocker.gateways.dns_metrics.Companions`."""
+        taken, self._forwarded = list(self._forwarded.values()), {}
+        return taken
+
+    def forwarded_more(self, pid: int, counts: DnsCounts) -> None:
+        """Add what became of a companion's questions."""
+        before = self._forwarded.get(pid)
+        self._forwarded[pid] = counts if before is None else added((before, counts))
 
     def ended_more(self, connections: Mapping[str, Connections]) -> None:
         """Add what a companion refused and cut."""
@@ -274,6 +290,7 @@ class _Companion:
         self.policy = ""
         self.lag = 0.0
         self.connections: dict[str, Connections] = {}
+        self.room: DnsRoom | None = None
         # Of who connected (unix(7)): process, user, group.
         self.pid, _, _ = struct.unpack("3i", opened.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
         self._asked: dict[int, asyncio.Future[Answer]] = {}
@@ -305,6 +322,9 @@ class _Companion:
                 self.connections = {name: Connections(*one) for name, one in connections.items()}
                 self.lag = lag
                 self._host.ended_more(self.connections)
+            case {"dns": list(counts), "room": list(room)}:
+                self.room = DnsRoom(*room)
+                self._host.forwarded_more(self.pid, DnsCounts(*counts))
             case {"answer": int(number), "verdict": verdict, "list": name}:
                 waiting = self._asked.get(number)
                 if waiting is not None and not waiting.done():

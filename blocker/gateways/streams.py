@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from blocker.gateways import check, dns, icap, spoe
 from blocker.gateways.dns_probe import DnsProbe
@@ -53,6 +53,11 @@ class Streams:
 
     def __getitem__(self, name: str) -> Listener:
         return self._listeners[name]
+
+    @property
+    def dns(self) -> dns.DnsListener | None:
+        """The `dns` gateway, if it is enabled."""
+        return cast("dns.DnsListener | None", self._listeners.get(dns.NAME))
 
     def prepare(self, settings: GatewaySettings) -> None:
         """Read what `configure` with these needs, such as certificates.

@@ -22,15 +22,15 @@ from urllib.parse import urlsplit
 
 import structlog
 
-from blocker._native import DnsQuestion
-
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from blocker._native import DnsExchange, DnsFound
+    from blocker._native import DnsExchange, DnsFound, DnsQuestion
 
 log = structlog.get_logger(__name__)
 
+#: The type of records of name servers (RFC 1035, section 3.2.2).
+NS = 2
 # What `DnsQuestion.exchange` takes.
 _RANDOM_BYTES = 34
 # Over the longest answer by datagram.
@@ -71,8 +71,8 @@ class Upstream:
         self._missed = 0
         self._recased = False
 
-    async def ask(self, question: DnsQuestion, seconds: float) -> DnsFound | None:
-        """What it says: an answer, or that it failed; None: nothing.
+    async def ask(self, question: DnsQuestion, seconds: float) -> tuple[DnsFound | None, bool]:
+        """What it says: an answer, or that it failed; None: nothing. And whether a stranger spoke, too.
 
         Args:
             question: Of a client.
@@ -83,9 +83,10 @@ class Upstream:
         """
         loop = asyncio.get_running_loop()
         asked_at = loop.time()
-        found = None
+        found: DnsFound | None = None
+        strangers: list[DnsFound] = []
         try:
-            found = await self._ask(question, seconds)
+            found = await self._ask(question, seconds, strangers)
         except (TimeoutError, asyncio.IncompleteReadError):
             pass
         except OSError as error:
@@ -95,19 +96,20 @@ class Upstream:
             self._hear(loop.time())
         elif self._heard_at < asked_at:
             self._missed += 1
-        return found
+        return found, bool(strangers)
 
     @property
     def suspect(self) -> bool:
         """Whether it is time to `watch` it."""
         return self._missed >= _SUSPECT_AFTER and not self.last
 
-    async def watch(self, seconds: float) -> None:
-        """Have it asked last until it answers; `seconds` as in `ask`."""
+    async def watch(self, probe: DnsQuestion, seconds: float) -> None:
+        """Have it asked last until it answers; `probe`: a question that every resolver answers at once."""
         self.last = True
         while self.last:
             try:
-                if await self.ask(DnsQuestion.root(), seconds) is None and self.last and not self.silent:
+                found, _ = await self.ask(probe, seconds)
+                if found is None and self.last and not self.silent:
                     self.silent = True
                     log.warning("a resolver does not answer and is asked last", upstream=self.text)
             except OSError:
@@ -122,9 +124,9 @@ class Upstream:
         self._heard_at, self._missed = now, 0
         self.last = self.silent = False
 
-    async def _ask(self, question: DnsQuestion, seconds: float) -> DnsFound | None:
+    async def _ask(self, question: DnsQuestion, seconds: float, strangers: list[DnsFound]) -> DnsFound | None:
         exchange = question.exchange(os.urandom(_RANDOM_BYTES))
-        found = await self._by_datagram(exchange, seconds)
+        found = await self._by_datagram(exchange, seconds, strangers)
         if found is None or found.state in ("answer", "failed"):
             return found
         if found.state == "recased" and not self._recased:
@@ -134,11 +136,10 @@ class Upstream:
             found = await self._over_tcp(exchange)
         return found if found.state in ("answer", "failed") else None
 
-    async def _by_datagram(self, exchange: DnsExchange, seconds: float) -> DnsFound | None:
-        """What comes back; None: nothing. A word that is no answer if there were too many, or nothing else."""
+    async def _by_datagram(self, exchange: DnsExchange, seconds: float, strangers: list[DnsFound]) -> DnsFound | None:
+        """What comes back; None: nothing. A stranger's word (all are added) if nobody else spoke, or too many."""
         loop = asyncio.get_running_loop()
         heard: asyncio.Future[DnsFound | None] = loop.create_future()
-        strangers: list[DnsFound] = []
 
         def settle() -> None:
             if not heard.done():

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 from deploy.grafana import thresholds as limits
 from deploy.grafana.board import board, choice
+from deploy.grafana.feeds import UP_OR_DOWN, forwarding, routes, zones
 from deploy.grafana.panels import (
     GREEN,
     HALF,
-    QUARTER,
     RED,
     THIRD,
     YELLOW,
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from grafana_foundation_sdk.builders.dashboard import Dashboard
 
 OK_OR_NOT = {"1": ("ok", GREEN), "0": ("failed", RED)}
-UP_OR_DOWN = {"1": ("up", GREEN), "0": ("down", RED)}
 ONLY_GATEWAY = 'instance=~"$node", gateway=~"$gateway"'
 
 
@@ -41,7 +40,9 @@ def operations() -> Dashboard:
     _canaries(made, panels)
     _load(made, panels)
     _gateway(made, panels)
-    _feeds(made, panels)
+    made.with_row(forwarding(panels))
+    made.with_row(zones(panels))
+    made.with_row(routes(panels))
     return made
 
 
@@ -224,59 +225,3 @@ def _gateway(made: Dashboard, panels: Panels) -> None:
         description="Open ones. None are known of `control`, `envoy` and `squid-helper`, and DNS by UDP has none.",
         width=THIRD, steps=True, decimals=0,
     ))  # fmt: skip
-
-
-def _feeds(made: Dashboard, panels: Panels) -> None:
-    zones = panels.row("Zones for resolvers: nodes with [feeds.rpz]").collapsed(True)
-    zones.with_panel(panels.lines(
-        "Serial of each zone", [(f"blocker_zone_serial{{{NODE}}}", "{{zone}} {{instance}}")],
-        description="All nodes give the same; a line that stays below others is a node whose secondaries get old zones.",
-        steps=True, least=None, decimals=0,
-    ))  # fmt: skip
-    zones.with_panel(panels.lines(
-        "Names in each zone", [(f"sum by (zone, effect) (blocker_zone_names{{{NODE}}})", "{{zone}} {{effect}}")],
-        description="By what the zone says of them.", width=QUARTER, steps=True, decimals=0,
-    ))  # fmt: skip
-    zones.with_panel(panels.lines(
-        "Zones not up to date", [(f"1 - blocker_zone_ok{{{NODE}}}", "{{zone}} {{instance}}")],
-        description="1: the zone could not be made from the newest lists and stays as it was; the log says why.",
-        width=QUARTER, steps=True, decimals=0, limit=1,
-    ))  # fmt: skip
-    made.with_row(zones)
-    routes = panels.row("Routes: nodes with [routes]").collapsed(True)
-    routes.with_panel(panels.lines(
-        "Routes", [(f"sum by (instance) (blocker_routes{{{NODE}}})", "wanted {{instance}}"),
-                   (f"blocker_route_feed_routes{{{NODE}}}", "ExaBGP has {{instance}}")],
-        description="What the node wants announced, and what ExaBGP says it has.", width=THIRD, steps=True, decimals=0,
-    ))  # fmt: skip
-    routes.with_panel(panels.lines(
-        "Addresses without a route", [(f"sum by (reason) (blocker_routes_refused{{{NODE}}})", "{{reason}}")],
-        description="Addresses of listed hosts that are not announced, and why: `blocker routes` names them.",
-        width=THIRD, steps=True, decimals=0,
-    ))  # fmt: skip
-    routes.with_panel(panels.lines(
-        "Failing share of each resolver",
-        [(f'sum by (resolver) (rate(blocker_route_lookups_total{{{NODE}, result="failed"}}[15m])) / '
-          f"sum by (resolver) (rate(blocker_route_lookups_total{{{NODE}}}[15m]))", "{{resolver}}")],
-        description="Of the node's own look-ups of listed hosts. More than half: BlockerRoutesResolverDown.",
-        unit="percentunit", width=THIRD, limit=0.5,
-    ))  # fmt: skip
-    routes.with_panel(panels.lines(
-        "Hosts", [(f"blocker_route_hosts{{{NODE}}}", "looked up {{instance}}"),
-                  (f"blocker_route_hosts_dead{{{NODE}}}", "nowhere {{instance}}")],
-        description="Listed hosts whose addresses are looked up, and those that have had none for long.",
-        width=THIRD, steps=True, decimals=0,
-    ))  # fmt: skip
-    routes.with_panel(panels.lines(
-        "Changes", [(f"sum by (change) (rate(blocker_route_changes_total{{{NODE}}}[$__rate_interval]))", "{{change}}")],
-        description="Routes announced and withdrawn.", unit="ops", width=THIRD,
-    ))  # fmt: skip
-    routes.with_panel(panels.lines(
-        "Feeds", [(f"blocker_route_feeds{{{NODE}}}", "connected {{instance}}"),
-                  (f"blocker_route_feed_errors{{{NODE}}}", "refused commands {{instance}}"),
-                  (f"blocker_route_popular_known{{{NODE}}}", "popular names known {{instance}}")],
-        description="`blocker bgp-feed` processes that are connected (0: nothing changes any more), commands that ExaBGP "
-        "refused, and whether it is known where popular names are (0: nothing new is announced).",
-        width=THIRD, steps=True, decimals=0,
-    ))  # fmt: skip
-    made.with_row(routes)

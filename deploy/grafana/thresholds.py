@@ -14,3 +14,9 @@ LOOP_LAG_SECONDS = 0.2
 AGE_SHARE = 0.8
 # Seconds that a version may wait for a second person: half a working day.
 PROPOSAL_SECONDS = 4 * 3600
+# Seconds since a zone was compared with the lists: BlockerZoneUnchecked.
+ZONE_CHECK_AGE_SECONDS = 300
+# Share of forwarded questions that may come to nothing: BlockerQuestionsUnanswered.
+UNANSWERED_SHARE = 0.25
+# Share of the questions that may wait: BlockerQuestionsNearLimit.
+WAITING_SHARE = 0.8

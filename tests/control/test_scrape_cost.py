@@ -13,14 +13,19 @@ from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 import blocker
+from blocker.gateways.dns_load import DnsCounts, DnsRoom
+from blocker.gateways.dns_metrics import DnsFamilies
 from blocker.gateways.engine import VerdictEngine
 from blocker.gateways.load import Connections, Load
 from blocker.gateways.load_metrics import LoadFamilies
+from blocker.gateways.upstream_watch import UpstreamState, UpstreamWatch
 from blocker.hits.counters import HitCounter
 from blocker.hits.exporter import Exporter
 from blocker.hits.meters import GATEWAYS
 from blocker.store.manifest import Head
 from tests.control.test_list_watch import Books, watch
+from tests.gateways.test_dns_metrics import Host as DnsHost
+from tests.gateways.test_dns_metrics import unheard
 from tests.gateways.test_load import STREAMS, Host, listener
 from tests.hits.support import BAD, GOOD, Followed, MemoryStore, Status
 
@@ -40,6 +45,14 @@ class Look(NamedTuple):
     gateway: str
     reason: str | None = None
     checked: float = 5.0
+
+
+class Workers(DnsHost):
+    """Workers each of which has just said something."""
+
+    def take_dns(self) -> list[DnsCounts]:
+        asked = {f"192.0.2.{number}": {"asked": 1} for number in range(8)}
+        return [DnsCounts(asked, {"answer": 8}, 1, [0, 0, 0])] * len(self.has)
 
 
 async def full_exporter(workers: int) -> Exporter:
@@ -64,6 +77,14 @@ async def full_exporter(workers: int) -> Exporter:
     lists = watch(books)
     assert await lists.look()
     exporter.add(lists)
+    forwards = unheard(upstreams=[f"192.0.2.{number}" for number in range(8)])
+    looks_at = UpstreamWatch(lambda: forwards.settings)
+    looks_at.states = {text: UpstreamState() for text in forwards.settings.upstreams}
+    for state in looks_at.states.values():
+        state.found("answered", 0.001)
+    dns_host = Workers()
+    dns_host.has = [DnsRoom(1, 1, 1, 1)] * workers
+    exporter.add(DnsFamilies(forwards, dns_host, looks_at, workers=bool(workers)))
     return exporter
 
 

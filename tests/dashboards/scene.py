@@ -1,8 +1,9 @@
 """Two real nodes with lists of every kind, a Redis, and a Prometheus that scrapes them and knows weeks before.
 
-- `first` looks at sources, has all gateways in its one process, zones and routes. Of its lists `pages` is good and has
-  canaries and rules with an end, `broken` is refused, `police` was pushed and its next version waits for a second
-  person, `trial` is in shadow mode.
+- `first` looks at sources, has all gateways in its one process, zones and routes. It forwards to the dns gateway of
+  `second` and to a resolver that is away; a resolver has its zone. Of its lists `pages` is good and has canaries and
+  rules with an end, `broken` is refused, `police` was pushed and its next version waits for a second person, `trial` is
+  in shadow mode.
 - `second` serves its gateways by two workers and has an older `police`.
 """
 
@@ -19,6 +20,7 @@ from tests.dashboards.boards import Window, load
 from tests.dashboards.prometheus_server import PrometheusServer, dated, variables
 from tests.e2e.node import Node
 from tests.e2e.processes import until
+from tests.e2e.zone_client import has_looked
 from tests.redis_server import RedisServer, free_port
 
 if TYPE_CHECKING:
@@ -43,8 +45,10 @@ class Scene:
     def __init__(self, directory: Path) -> None:
         self._stack = contextlib.ExitStack()
         self.redis = self._stack.enter_context(RedisServer(directory / "redis"))
-        self.first = _first(directory / "first", self.redis)
-        self.second = _second(directory / "second", self.redis)
+        self.resolver = free_port()  # of the second, which is the first's
+        self.zones = free_port()
+        self.first = _first(directory / "first", self.redis, self.zones, self.resolver)
+        self.second = _second(directory / "second", self.redis, self.resolver)
         for node in (self.first, self.second):
             self._stack.enter_context(node.process)
         self.targets = [f"127.0.0.1:{node.process.port}" for node in (self.first, self.second)]
@@ -97,6 +101,7 @@ class Scene:
               for gateway in (b"check", b"control", b"dns", b"icap", b"spoe")),
             *(b'blocker_list_head_serial{list="%s"}' % name for name in (b"pages", b"police")),
         )  # fmt: skip
+        until(lambda: has_looked(self.zones, _ZONE))
         for node, url in ((self.first, LISTED), (self.second, LISTED)):
             until(lambda node=node, url=url: node.ask(url) == "block")  # type: ignore[misc]
 
@@ -126,6 +131,8 @@ class Scene:
 
 
 _MANY = [f"http://many{number}.example/page" for number in range(50)]
+_ZONE = "police.rpz.example."
+_PROBE = "bl.second.example"
 _CONFIGURATION = """
 canary_seconds = 1
 [routes]
@@ -138,24 +145,33 @@ floor = 10
 popular_domains = "popular.csv"
 [gateways.dns]
 zone = "bl.isp.example"
+upstreams = ["127.0.0.1:{resolver}", "127.0.0.1:{nobody}"]
+upstream_probe = "{probe}"
 [feeds.rpz]
 enabled = true
 port = {zones}
 [feeds.rpz.zones.police]
 origin = "police.rpz.example"
 networks = ["127.0.0.0/8"]
+secondaries = [{{ address = "127.0.0.1", port = {secondary} }}]
 """
 
 
-def _first(directory: Path, redis: RedisServer) -> Node:
+def _first(directory: Path, redis: RedisServer, zones: int, resolver: int) -> Node:
     directory.mkdir()
     (directory / "popular.csv").write_text("popular.example\n", "utf-8")
     return Node(
-        directory, redis, _CONFIGURATION.format(nobody=free_port(), zones=free_port()), node="first",
-        roles=("control", "ingest"),
+        directory, redis,
+        _CONFIGURATION.format(
+            nobody=free_port(), zones=zones, resolver=resolver, probe=_PROBE, secondary=free_port()
+        ),
+        node="first", roles=("control", "ingest"),
     )  # fmt: skip
 
 
-def _second(directory: Path, redis: RedisServer) -> Node:
+def _second(directory: Path, redis: RedisServer, resolver: int) -> Node:
     directory.mkdir()
-    return Node(directory, redis, node="second", gateways__workers="2")
+    return Node(
+        directory, redis, node="second", gateways__workers="2", gateways__dns__zone=_PROBE,
+        gateways__dns__port=str(resolver),
+    )  # fmt: skip

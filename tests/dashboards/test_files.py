@@ -19,6 +19,8 @@ from deploy.grafana.write import DASHBOARDS, DIRECTORY
 from tests.control.test_list_watch import CONTRACT as LISTS
 from tests.dashboards.boards import GRAFANA, NAMES, all_panels, load, panels
 from tests.feeds.test_route_metrics import CONTRACT as ROUTES
+from tests.feeds.test_zone_metrics import CONTRACT as ZONES
+from tests.gateways.test_dns_metrics import CONTRACT as FORWARDING
 from tests.gateways.test_load import CONTRACT as LOAD
 from tests.hits.test_exporter import CONTRACT as NODE
 
@@ -27,8 +29,9 @@ if TYPE_CHECKING:
 
 SUFFIXES = {"counter": ("_total",), "gauge": ("",), "histogram": ("_bucket", "_sum", "_count")}
 METRICS = {
-    *(name + suffix for name, (kind, _) in {**NODE, **LISTS, **LOAD}.items() for suffix in SUFFIXES[kind]), *ROUTES,
-    "blocker_zone_serial", "blocker_zone_names", "blocker_zone_ok",
+    *(name + suffix for name, (kind, _) in {**NODE, **LISTS, **LOAD, **FORWARDING}.items()
+      for suffix in SUFFIXES[kind]),
+    *ROUTES, *ZONES, "blocker_zone_serial", "blocker_zone_names", "blocker_zone_ok",
 }  # fmt: skip
 
 
@@ -130,6 +133,9 @@ def test_drawn_thresholds_are_those_of_the_alerts() -> None:
     ):
         limits = re.findall(rf"\bblocker_{metric} > ([0-9.]+)", rules)
         assert {float(limit) for limit in limits} <= {value}, metric
+    assert f"blocker_zone_check_age_seconds > {thresholds.ZONE_CHECK_AGE_SECONDS} " in rules
+    assert f"blocker_dns_waiting > {thresholds.WAITING_SHARE} * " in rules
+    assert f'(blocker_dns_questions_share{{answer=~"none|failed"}}) > {thresholds.UNANSWERED_SHARE}\n' in rules
     drawn = {
         panel["title"]: panel["fieldConfig"]["defaults"]["thresholds"]["steps"][1]["value"]
         for panel in panels(load("operations"))

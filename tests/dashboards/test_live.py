@@ -131,6 +131,16 @@ def test_operations_shows_store_canaries_and_load(scene: Scene) -> None:
     zones = newest_of_two(scene, "operations", "Names in each zone", ("zone", "effect"))
     assert zones["police", "block"] == 0, "its lists have pages, and no host whole"
     assert newest(scene, "operations", "Zones not up to date", "zone") == {"police": 0}
+    known = "For how long secondaries have been behind"
+    assert list(newest(scene, "operations", known, "zone").values()) == [0], "it has the newest"
+    assert max(newest(scene, "operations", "Since zones were compared with the lists", "zone").values()) < 60
+    answering = newest(scene, "operations", "Upstreams", "upstream")
+    assert sorted(answering.values()) == [0, 1]
+    assert answering[f"127.0.0.1:{scene.resolver}"] == 1
+    assert newest(scene, "operations", "Time of upstreams' answers", "upstream").keys() == {
+        f"127.0.0.1:{scene.resolver}"
+    }
+    assert set(newest(scene, "operations", "Questions waiting, of those that may", "instance").values()) == {0}
     assert newest(scene, "operations", "Feeds", "instance", letter="A") == {first: 0}
     failing = newest(scene, "operations", "Failing share of each resolver", "resolver")
     assert [resolver.partition(":")[0] for resolver in failing] == ["127.0.0.1"]

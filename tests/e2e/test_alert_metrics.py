@@ -18,6 +18,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tests.e2e.node import Node
 from tests.e2e.processes import program, spawn, until
+from tests.e2e.zone_client import has_looked
 from tests.feeds.test_route_metrics import CONTRACT as ROUTES
 from tests.redis_server import free_port
 
@@ -33,6 +34,15 @@ canary_seconds = 1
 blocked = ["http://listed.example/gallery/1.jpg"]
 [guards]
 max_first = 2
+[gateways.dns]
+upstreams = ["127.0.0.1:{nobody}"]
+[feeds.rpz]
+enabled = true
+port = {zones}
+[feeds.rpz.zones.police]
+origin = "police.rpz.example"
+networks = ["127.0.0.0/8"]
+secondaries = [{{ address = "127.0.0.1", port = {nobody} }}]
 """
 SELECTOR = re.compile(r"(?<![\w:])(blocker_[a-z_]+)(?:\{([^}]*)\})?")
 # Labels that Prometheus itself gives.
@@ -43,7 +53,9 @@ SCRAPED = {"job", "instance"}
 def scraped(tmp_path_factory: pytest.TempPathFactory, redis: RedisServer) -> Iterator[dict[str, list[dict[str, str]]]]:
     """Full metric name → labels of each sample, of a node to which everything that alerts tell of has happened."""
     directory = tmp_path_factory.mktemp("alerts")
-    node = Node(directory, redis, CONFIGURATION, gateways__workers="1", roles=("control", "ingest"))
+    zones = free_port()
+    configuration = CONFIGURATION.format(nobody=free_port(), zones=zones)
+    node = Node(directory, redis, configuration, gateways__workers="1", roles=("control", "ingest"))
     try:
         node.push("http://listed.example/gallery/")
         expiring = directory / "expiring.jsonl"
@@ -57,6 +69,7 @@ def scraped(tmp_path_factory: pytest.TempPathFactory, redis: RedisServer) -> Ite
             [*program(), "lists", "push", "held", str(held), "--publish"],
             env=node.process.environment, cwd=directory, check=False, capture_output=True,
         )  # fmt: skip
+        until(lambda: has_looked(zones, "police.rpz.example."))
         found: dict[str, list[dict[str, str]]] = {}
 
         def whole() -> bool:

@@ -63,7 +63,7 @@ class Primary:
         older = self.served.version
         if older is not None:
             self.served.history.add(older, newer, older.zone.diff(newer.zone))
-        self.served.version = newer
+        self.served.renew(newer)
 
     def sent(self) -> int:
         """Transfers to the end."""

@@ -7,6 +7,7 @@ import contextlib
 import secrets
 import time
 from dataclasses import replace
+from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any
 
 import dns.flags
@@ -26,7 +27,7 @@ from blocker.store.redis import Store
 from blocker.store.sealing import Keyring
 from tests.e2e import processes
 from tests.feeds.support import KEYRING, KEYS, ORIGIN, rule_set
-from tests.redis_server import RedisServer
+from tests.redis_server import RedisServer, free_port
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
@@ -123,6 +124,28 @@ def serial(feed: RpzFeed) -> int:
 
 async def until(condition: Callable[[], bool]) -> None:
     await asyncio.to_thread(processes.until, condition)
+
+
+async def test_a_secondary_is_behind_from_a_new_version_on_until_it_has_it(world: World) -> None:
+    port = free_port()
+    secondaries = [{"address": "127.0.0.1", "port": port}]
+    async with world.feed(networks=["127.0.0.0/8"], secondaries=secondaries) as feed:
+
+        async def takes_it() -> None:
+            asked = dns.message.make_query(ORIGIN, "AXFR").to_wire()
+            async for _ in feed.server.respond(asked, tcp=True, peer=ip_address("127.0.0.1")):
+                pass
+
+        await world.put("police", "http://a.example/")
+        await until(lambda: serial(feed) > 0)
+        contact = feed._zones["police"].tally.contacts[f"127.0.0.1:{port}"]
+        assert contact.behind is None, "what it has is not known"
+        await takes_it()
+        assert (contact.serial, contact.behind) == (serial(feed), None)
+        await world.put("police", "http://a.example/", "http://b.example/")
+        await until(lambda: contact.behind is not None)
+        await takes_it()
+        assert (contact.serial, contact.behind) == (serial(feed), None)
 
 
 async def test_nodes_agree_and_a_rollback_goes_forward(world: World) -> None:

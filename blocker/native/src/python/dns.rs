@@ -1,6 +1,5 @@
 //! The `dns` gateway for Python: datagrams of a socket answered in one call, connections, and questions for others.
 
-use std::collections::HashMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -8,20 +7,19 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
+use super::dns_filter::{ReasonFields, explain, filter, wire};
 use super::dns_zones::{DnsDatagram, Handed};
 use super::gate::Gate;
 use crate::datagrams::{self, BATCH, Batch, Peer};
 use crate::wire::Flow;
 use crate::wire::dns::cache::Cache;
-use crate::wire::dns::clients::{Admission, Clients, Network};
-use crate::wire::dns::filter::{Addresses, Blocked, Filter, Reason};
-use crate::wire::dns::message::{Query, Rcode, flag};
-use crate::wire::dns::name;
+use crate::wire::dns::clients::{Admission, Clients, Network, Refused};
+use crate::wire::dns::message::{CLASS_IN, Query, Rcode, flag};
 use crate::wire::dns::reply::{Reply, Transport};
 use crate::wire::dns::stream::{Stream, set_length};
 use crate::wire::dns::upstream::{Found, Heard, Question, RANDOM_BYTES, hear};
 use crate::wire::dns::zone::Zone;
-use crate::wire::dns::{Service, Step};
+use crate::wire::dns::{Later, Service, Step};
 
 /// Batches that are answered before others have a turn.
 const ROUNDS: usize = 4;
@@ -36,24 +34,6 @@ pub struct DnsService {
     handed: Handed,
     batch: Batch,
     output: Vec<u8>,
-}
-
-/// (list, error, structured text, shorter text); the list is empty for all others.
-type ReasonFields = (String, u16, String, String);
-
-fn addresses(all: Vec<IpAddr>) -> Addresses {
-    let mut found = Addresses::default();
-    for address in all {
-        match address {
-            IpAddr::V4(address) => found.v4.push(address),
-            IpAddr::V6(address) => found.v6.push(address),
-        }
-    }
-    found
-}
-
-fn wire(text: &str) -> PyResult<Vec<u8>> {
-    name::to_wire(text).ok_or_else(|| PyValueError::new_err("not a name of letters, digits, hyphens and underscores"))
 }
 
 #[pymethods]
@@ -93,19 +73,8 @@ impl DnsService {
         aliases: bool,
         ttl: u32,
     ) -> PyResult<()> {
-        let Some(blocked) = blocked else {
-            self.service.filter = None;
-            return Ok(());
-        };
-        let blocked = match blocked {
-            "nxdomain" => Blocked::NxDomain,
-            "nodata" => Blocked::NoData,
-            "addresses" => Blocked::Addresses(addresses(page)),
-            _ => return Err(PyValueError::new_err("a blocked name gets nxdomain, nodata or addresses")),
-        };
-        let inspect = Some(inspect).filter(|all| !all.is_empty()).map(addresses);
-        let (reasons, reason) = (HashMap::default(), Reason::default());
-        self.service.filter = Some(Filter { blocked, inspect, aliases, ttl, reasons, reason });
+        let chosen = blocked.map(|blocked| filter(blocked, page, inspect, aliases, ttl));
+        self.service.filter = chosen.transpose()?;
         Ok(())
     }
 
@@ -121,14 +90,8 @@ impl DnsService {
     /// the list empty for all others; `structured_option`: code of the option that asks for these.
     fn explain(&mut self, reasons: Vec<ReasonFields>, structured_option: u16) {
         self.service.structured_option = structured_option;
-        let Some(filter) = &mut self.service.filter else { return };
-        for (list, error, full, short) in reasons {
-            let reason = Reason { error, texts: [full, short] };
-            if list.is_empty() {
-                filter.reason = reason;
-            } else {
-                filter.reasons.insert(list, reason);
-            }
+        if let Some(filter) = &mut self.service.filter {
+            explain(filter, reasons);
         }
     }
 
@@ -155,6 +118,20 @@ impl DnsService {
     #[getter]
     fn kept(&self) -> usize {
         self.service.cache.len()
+    }
+
+    /// What they take, in bytes.
+    #[getter]
+    fn kept_bytes(&self) -> usize {
+        self.service.cache.bytes()
+    }
+
+    /// Datagrams since the start that were of strangers, that were told to come over a connection, and that got nothing,
+    /// the last two since they were over the rate.
+    #[getter]
+    fn refused(&self) -> (u64, u64, u64) {
+        let Refused { strangers, slipped, dropped } = self.clients.refused();
+        (strangers, slipped, dropped)
     }
 
     /// Whether an address is in one of the networks. Raises `ValueError`: it is none.
@@ -223,29 +200,39 @@ impl DnsService {
         questions
     }
 
-    /// Sends the answer to a question that came as a datagram: what somebody else answered, or that nobody did.
-    fn send(&mut self, py: Python<'_>, socket: i32, question: &DnsQuestion, found: Option<&DnsFound>, now: f64) {
-        let Some((peer, _)) = &question.peer else { return };
+    /// Sends the answer to a question that came as a datagram: what somebody else answered, or that nobody did. Gives back
+    /// which it was: `answer`; `stale`: one whose time is over; `failed`: that others cannot say; `none`: that nobody does.
+    fn send(
+        &mut self,
+        py: Python<'_>,
+        socket: i32,
+        question: &DnsQuestion,
+        found: Option<&DnsFound>,
+        now: f64,
+    ) -> &'static str {
         self.output.clear();
-        self.write(py, question, found, now);
-        if !self.output.is_empty() {
+        let said = self.write(py, question, found, now);
+        if let Some((peer, _)) = &question.peer
+            && !self.output.is_empty()
+        {
             datagrams::send(socket, &self.output, &[(self.output.len(), peer)]);
         }
+        said
     }
 
-    /// The answer to a question that came over a connection, with its length before it.
+    /// The answer to a question that came over a connection, with its length before it, and which it is; see `send`.
     fn answer<'py>(
         &mut self,
         py: Python<'py>,
         question: &DnsQuestion,
         found: Option<&DnsFound>,
         now: f64,
-    ) -> Bound<'py, PyBytes> {
+    ) -> (Bound<'py, PyBytes>, &'static str) {
         self.output.clear();
         self.output.extend_from_slice(&[0; 2]);
-        self.write(py, question, found, now);
+        let said = self.write(py, question, found, now);
         set_length(&mut self.output, 0);
-        PyBytes::new(py, &self.output)
+        (PyBytes::new(py, &self.output), said)
     }
 
     /// Keeps what somebody else answered, or (None) that nobody did, for as long as it may be.
@@ -264,10 +251,17 @@ impl DnsService {
 }
 
 impl DnsService {
-    fn write(&mut self, py: Python<'_>, question: &DnsQuestion, found: Option<&DnsFound>, now: f64) {
-        let (found, now) = (found.and_then(DnsFound::found), Duration::from_secs_f64(now));
+    /// Writes a client's answer, and says which it is.
+    fn write(&mut self, py: Python<'_>, question: &DnsQuestion, found: Option<&DnsFound>, now: f64) -> &'static str {
+        let (said, now) = (found.and_then(DnsFound::found), Duration::from_secs_f64(now));
         let mut gate = self.gate.bind(py).borrow_mut();
-        self.service.answer_later(&question.question, found, &mut *gate, now, &mut self.output);
+        match self.service.answer_later(&question.question, said, &mut *gate, now, &mut self.output) {
+            Later::Answer => "answer",
+            Later::Stale => "stale",
+            // Who cannot even be read has answered, too.
+            Later::Failure if found.is_some() => "failed",
+            Later::Failure => "none",
+        }
     }
 }
 
@@ -337,12 +331,15 @@ pub struct DnsQuestion {
 
 #[pymethods]
 impl DnsQuestion {
-    /// A question that every resolver has an answer to: the name servers of the root (RFC 1034, section 5.3.3).
+    /// A question of our own, which no client waits for.
+    ///
+    /// Raises `ValueError`: the name is none of letters, digits, hyphens and underscores.
     #[staticmethod]
-    fn root() -> Self {
-        let message = b"\0\0\x01\0\0\x01\0\0\0\0\0\0\0\0\x02\0\x01";
-        let query = Query::parse(message, 0).expect("a query");
-        Self { question: Question::new(&query, Transport::Stream, false), peer: None }
+    fn about(name: &str, kind: u16) -> PyResult<Self> {
+        let mut message = [&[0, 0, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0], wire(name)?.as_slice()].concat();
+        message.extend([kind, CLASS_IN].map(u16::to_be_bytes).as_flattened());
+        let query = Query::parse(&message, 0).expect("it has a header");
+        Ok(Self { question: Question::new(&query, Transport::Datagram, false), peer: None })
     }
 
     /// Questions with one key have one answer.

@@ -6,6 +6,7 @@
 mod batch;
 mod decision;
 mod dns;
+mod dns_filter;
 mod dns_zones;
 mod errors;
 mod gate;

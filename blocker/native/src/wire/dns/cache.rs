@@ -78,6 +78,11 @@ impl Cache {
         self.entries.len()
     }
 
+    /// What they take, in bytes.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()

@@ -72,12 +72,24 @@ pub struct Clients {
     rate: u32,
     key: [u8; 16],
     buckets: Vec<Bucket>,
+    refused: Refused,
+}
+
+/// How many datagrams got no answer, since the start. Whose they were is known nowhere, and what they asked was not read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Refused {
+    /// Of clients that are none of ours.
+    pub strangers: u64,
+    /// Over the rate, and told to come over a connection.
+    pub slipped: u64,
+    /// Over the rate.
+    pub dropped: u64,
 }
 
 impl Clients {
     /// `key`: random.
     pub fn new(key: [u8; 16]) -> Self {
-        Self { networks: Vec::new(), rate: 0, key, buckets: Vec::new() }
+        Self { networks: Vec::new(), rate: 0, key, buckets: Vec::new(), refused: Refused::default() }
     }
 
     /// Answers these networks, each of their parts at this rate; 0: at any.
@@ -105,6 +117,7 @@ impl Clients {
     /// What a datagram of an address gets, now.
     pub fn admit(&mut self, address: IpAddr, now: Duration) -> Admission {
         if !self.known(address) {
+            self.refused.strangers += 1;
             return Admission::Stranger;
         }
         if self.buckets.is_empty() {
@@ -121,7 +134,18 @@ impl Clients {
             return Admission::Answer;
         }
         bucket.slipped = !bucket.slipped;
-        if bucket.slipped { Admission::Slip } else { Admission::Drop }
+        if bucket.slipped {
+            self.refused.slipped += 1;
+            Admission::Slip
+        } else {
+            self.refused.dropped += 1;
+            Admission::Drop
+        }
+    }
+
+    /// How many were not answered.
+    pub fn refused(&self) -> Refused {
+        self.refused
     }
 }
 
@@ -178,5 +202,9 @@ mod tests {
         let answered = (0..30).filter(|_| ask(one, 101) == Admission::Answer).count();
         assert_eq!(answered, 10);
         assert_eq!(ask("198.51.100.1", 101), Admission::Stranger);
+        let over = 30 - 10 + 3;
+        let Refused { strangers, slipped, dropped } = clients.refused();
+        assert_eq!((strangers, slipped + dropped), (1, over));
+        assert!(slipped.abs_diff(dropped) <= 1);
     }
 }

@@ -61,6 +61,17 @@ pub enum Step {
     Forward(Question),
 }
 
+/// What a client got that had to wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Later {
+    /// What somebody else said of the name.
+    Answer,
+    /// The same of earlier, whose time is over.
+    Stale,
+    /// That nobody says anything.
+    Failure,
+}
+
 /// All that decides an answer; for one gateway.
 pub struct Service {
     /// The zone that says what the lists say.
@@ -153,12 +164,18 @@ impl Service {
         gate: &mut D,
         now: Duration,
         out: &mut Vec<u8>,
-    ) {
+    ) -> Later {
         let (query, aged, nothing) = (question.query(), self.cache.fresh(), Found::nothing());
         let asked = Asked { query: &query, transport: question.transport(), excepted: question.excepted() };
-        let useful = found.filter(|found| found.says()).map(|found| (found, aged));
-        let answer = useful.or_else(|| self.cache.find_late(&query, now));
-        pass_on(answer.unwrap_or((found.unwrap_or(&nothing), aged)), &asked, self.filter.as_ref(), gate, out);
+        let (answer, later) = if let Some(found) = found.filter(|found| found.says()) {
+            ((found, aged), Later::Answer)
+        } else if let Some(late) = self.cache.find_late(&query, now) {
+            (late, Later::Stale)
+        } else {
+            ((found.unwrap_or(&nothing), aged), Later::Failure)
+        };
+        pass_on(answer, &asked, self.filter.as_ref(), gate, out);
+        later
     }
 
     /// Answers what no list has a word on.
