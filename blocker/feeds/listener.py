@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, cast
 import structlog
 
 from blocker.errors import ServeError
-from blocker.feeds.transfer import HEAD_BYTES
+from blocker.feeds.glance import HEAD_BYTES
 from blocker.sockets import BACKLOG, bind, shown
 
 if TYPE_CHECKING:

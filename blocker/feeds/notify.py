@@ -21,6 +21,7 @@ import structlog
 from dns.rdataclass import IN
 from dns.rdatatype import SOA
 
+from blocker.feeds.glance import HEAD_BYTES, is_plain
 from blocker.feeds.tally import Notice
 
 if TYPE_CHECKING:
@@ -109,6 +110,8 @@ async def _ask(notice: dns.message.Message, secondary: SecondarySettings) -> int
         transport.sendto(wire)
         while True:
             answer = await answers.get()
+            if len(answer) < HEAD_BYTES or not is_plain(answer, answer=True):
+                continue
             with contextlib.suppress(dns.exception.DNSException):
                 told = dns.message.from_wire(
                     answer,

@@ -33,6 +33,7 @@ from dns.rdatatype import AXFR, IXFR, NS, SOA
 
 from blocker._native import ZoneMessages
 from blocker.feeds import signing
+from blocker.feeds.glance import HEAD_BYTES, is_plain
 from blocker.feeds.history import condensed
 from blocker.feeds.signing import Keyring, Signer
 from blocker.feeds.tally import Failure, Sent, Tally
@@ -50,8 +51,6 @@ if TYPE_CHECKING:
 MAX_MESSAGE = 65_535
 # Messages made in one go in a thread: few hops, and 256 KiB waiting at most.
 BATCH = 4
-# Of a message's head (RFC 1035 section 4.1.1).
-HEAD_BYTES = 12
 _QR = 0x8000
 _OPCODE = 0x7800
 # EDNS(0) without options: whoever sends one gets one (RFC 6891 section 6.1.1).
@@ -157,9 +156,9 @@ class ZoneServer:
         """The request and its zone, or what is answered at once."""
         if struct.unpack_from("!H", wire, 2)[0] & _OPCODE != dns.opcode.to_flags(dns.opcode.QUERY):
             return _bare(wire, dns.rcode.NOTIMP)
-        message = dns.message.from_wire(wire, keyring=False)
-        if len(message.question) != 1:
+        if not is_plain(wire):  # from anybody so far: what it could cost is bounded before it is parsed
             return _bare(wire, dns.rcode.FORMERR)
+        message = dns.message.from_wire(wire, keyring=False)
         question = message.question[0]
         if message.edns > 0:  # told which version is known here (RFC 6891 section 6.1.3)
             return _refusal(message, None, dns.rcode.BADVERS)
