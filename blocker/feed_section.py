@@ -107,6 +107,13 @@ class ZoneSettings(Frozen):
         le=2**31 - 1,
         description="Seconds after which a secondary that reaches nobody drops the zone. Default 30 days.",
     )
+    serial_at_least: int | None = Field(
+        None,
+        ge=1,
+        le=2**32 - 1,
+        description="The lowest serial that will do, for a zone that secondaries had from another primary, which counted "
+        "higher (as 2026112801). 1 to 2^32 - 1. Default none: seconds since 1970.",
+    )
     keys: tuple[str, ...] = Field((), description="Names of the keys whose holders may have the zone. Default none.")
     networks: tuple[IPvAnyNetwork, ...] = Field(
         (),

@@ -16,7 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from blocker.errors import BlockerError
 from blocker.feeds.route_socket import ask_report
 from blocker.feeds.signing import load_keys
-from blocker.feeds.tally import label_of
+from blocker.feeds.tally import Standing, label_of
 from blocker.sockets import bind
 
 if TYPE_CHECKING:
@@ -144,15 +144,25 @@ def _secondary(name: str, label: str, refresh: int, figures: Figures, port: int)
     age = figures.get("blocker_zone_secondary_age_seconds", zone=name, secondary=label)
     lag = figures.get("blocker_zone_secondary_lag", zone=name, secondary=label)
     built = figures.get("blocker_zone_build_age_seconds", zone=name)
+
+    def stands(state: Standing) -> bool:
+        return bool(figures.get("blocker_zone_secondary_state", zone=name, secondary=label, state=state))
+
     if age is None:
         detail = f"never came: does it name this node as primary, and may it reach port {port} by TCP and UDP?"
         early = built is not None and built < _REFRESHES * refresh
         return Finding(what, "warn", "has not come yet; it has time" if early else detail)
-    if lag and (built or 0) > refresh:
-        return Finding(what, "warn", f"{lag:.0f} behind: it asks, and gets no transfer; allow TCP port {port}")
+    if stands(Standing.AHEAD):
+        detail = "its serial is higher than this node's, so it never takes a version: delete the zone's file at the "
+        return Finding(what, "fail", f"{detail}secondary and have it transfer anew, or set serial_at_least above it")
+    behind = "behind" if lag is None else f"{lag:.0f} behind"
+    if stands(Standing.BEHIND) and (built or 0) > refresh:
+        detail = f"{behind}: it asks, and gets no transfer: allow TCP port {port}; or it does not take what it gets, or "
+        return Finding(what, "warn", f"{detail}has a higher serial from elsewhere: see its log")
     if age > _REFRESHES * refresh:
         return Finding(what, "warn", f"last asked {age:.0f} s ago, though it should every {refresh} s: is it there?")
-    return Finding(what, "ok", f"asked {age:.0f} s ago" + ("" if lag is None else f", {lag:.0f} behind"))
+    known = "its version shows with the next one" if stands(Standing.UNKNOWN) else behind
+    return Finding(what, "ok", f"asked {age:.0f} s ago, {known}")
 
 
 def routes(run: Context) -> Iterator[Finding]:

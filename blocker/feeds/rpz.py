@@ -270,10 +270,9 @@ class RpzFeed:
         if before is not None and delta is not None:
             if version.since is not None and is_newer(version.since, before.serial):
                 log.warning("zone: the store had forgotten its serials; it is sent whole", zone=version.plan.name)
-            served.history.add(before, version, delta)
             if not is_newer(version.serial, before.serial):
                 log.error("zone: its serial went back, so secondaries keep what they have", zone=version.plan.name)
-        served.version = version
+        served.publish(version, delta)
         addresses, digests, names = version.zone.left_out
         said = dict(zip(("block", "inspect", "pass"), version.zone.counts[1:], strict=True))
         log.info("zone", zone=version.plan.name, serial=version.serial, **said)

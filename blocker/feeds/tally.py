@@ -14,13 +14,18 @@ from typing import TYPE_CHECKING
 
 import dns.name
 
+from blocker.feeds.zone import is_newer
 from blocker.sockets import shown
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
     from ipaddress import IPv4Address, IPv6Address
 
     from blocker.feed_section import SecondarySettings
+
+# Times that a secondary comes again for a version that it was sent to the end, until that is no chance: several views
+# of one server ask one after the other.
+REFUSALS = 3
 
 
 class Failure(StrEnum):
@@ -50,17 +55,79 @@ class Sent(StrEnum):
     CURRENT = "current"  # the secondary had it already
 
 
+class Standing(StrEnum):
+    """How a secondary's version compares with the present one."""
+
+    CURRENT = "current"
+    BEHIND = "behind"
+    AHEAD = "ahead"  # its serial is of another primary, or of a store that is gone: it will never take this one
+    UNKNOWN = "unknown"
+
+
 @dataclass(slots=True)
 class Contact:
-    """A secondary, as it showed itself.
+    """A secondary, as it showed itself. A transfer that was sent is not one that was taken.
 
     Attributes:
         asked: When it last asked anything that it may, in Unix seconds; None: not since the start.
-        serial: The version that it said it has, or that it was last sent whole; None: not known.
+        serial: The version that it said it has, or must have since it saw a newer one and left it, or had at best when
+            the present one came; None: not known.
+        sent: The version that it was last sent to the end, until it shows whether it took it.
+        looks: How often it has looked at that version's serial since then, without asking for a transfer.
+        again: How often it came for a version again that it had been sent to the end.
     """
 
     asked: float | None = None
     serial: int | None = None
+    sent: int | None = None
+    looks: int = 0
+    again: int = 0
+
+    def ask(self, current: int, known: int | None, *, transfer: bool) -> None:
+        """It asked for the serial or a transfer, while a version was the present one.
+
+        Args:
+            current: That one.
+            known: The version that it says it has; None: it says none.
+            transfer: Whether it wants what is newer.
+        """
+        self.asked = time.time()
+        if known is not None:
+            self.serial = known
+        if known is not None and known in (self.sent, current):
+            self._settle()
+        elif transfer:  # so it does not have what it was sent
+            self.again += self.sent == current
+            self.sent, self.looks = None, 0
+        elif self.sent == current:
+            self.looks += 1
+            # A look may be followed by a transfer. One that was followed by another look was not.
+            if self.looks > 1:
+                self.serial = current
+                self._settle()
+
+    def was_sent(self, serial: int) -> None:
+        """A transfer of a version was written to its end."""
+        self.sent, self.looks = serial, 0
+
+    def superseded(self, serial: int) -> None:
+        """A newer version has taken this one's place; who has it will come and say so."""
+        self.again = 0
+        if self.asked is not None and self.serial is None:
+            self.serial = serial
+
+    def standing(self, current: int) -> Standing:
+        """How it compares with the present version."""
+        if self.serial is not None and is_newer(self.serial, current):
+            return Standing.AHEAD
+        if self.serial == current:
+            return Standing.CURRENT
+        if self.serial is not None or self.again >= REFUSALS:
+            return Standing.BEHIND
+        return Standing.UNKNOWN
+
+    def _settle(self) -> None:
+        self.sent, self.looks, self.again = None, 0, 0
 
 
 @dataclass(slots=True)
@@ -89,14 +156,13 @@ class Tally:
         """Look out for these from now on; what is known of those that stay, stays."""
         self.contacts = {label: self.contacts.get(label, Contact()) for label in map(label_of, secondaries)}
 
-    def seen(
+    def met(
         self,
         secondaries: Iterable[SecondarySettings],
         peer: IPv4Address | IPv6Address | None,
         key: dns.name.Name | None,
-        serial: int | None = None,
-    ) -> None:
-        """Somebody who may have the zone has asked about it, and has this version.
+    ) -> Iterator[Contact]:
+        """Those that somebody is who may have the zone and asks about it.
 
         Secondaries that share an address and a key cannot be told apart, and count as one.
         """
@@ -104,8 +170,12 @@ class Tally:
             signed = one.key is None or (key is not None and dns.name.from_text(one.key) == key)
             contact = self.contacts.get(label_of(one))
             if contact is not None and signed and one.address == peer:
-                contact.asked = time.time()
-                contact.serial = contact.serial if serial is None else serial
+                yield contact
+
+    def superseded(self, serial: int) -> None:
+        """Another version has taken this one's place."""
+        for contact in self.contacts.values():
+            contact.superseded(serial)
 
 
 def label_of(secondary: SecondarySettings) -> str:

@@ -40,11 +40,12 @@ from blocker.feeds.tally import Failure, Sent, Tally
 from blocker.feeds.zone import is_newer
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Iterable, Sequence
+    from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
     from ipaddress import IPv4Address, IPv6Address
 
     from blocker._native import Zone, ZoneDelta
     from blocker.feeds.history import History
+    from blocker.feeds.tally import Contact
     from blocker.feeds.zone import Plan, Record, Version
 
 # Bytes of one message over TCP: its length has 16 bits (RFC 1035 section 4.2.2).
@@ -73,9 +74,27 @@ class Served:
     version: Version | None = None
     tally: Tally = field(default_factory=Tally)
 
-    def seen(self, request: _Request, serial: int | None = None) -> None:
-        """Note that a secondary has asked, and which version it has."""
-        self.tally.seen(self.plan.settings.secondaries, request.peer, request.key, serial)
+    def publish(self, version: Version, delta: ZoneDelta | None) -> None:
+        """Put a version in place, in one step with what changed since the last."""
+        if self.version is not None:
+            if delta is not None:
+                self.history.add(self.version, version, delta)
+            self.tally.superseded(self.version.serial)
+        self.version = version
+
+    def seen(self, request: _Request) -> None:
+        """Note that a secondary has asked."""
+        if self.version is not None:
+            for contact in self._met(request):
+                contact.ask(self.version.serial, _known(request), transfer=request.kind in (AXFR, IXFR))
+
+    def sent(self, request: _Request, serial: int) -> None:
+        """Note that a version was written to its end."""
+        for contact in self._met(request):
+            contact.was_sent(serial)
+
+    def _met(self, request: _Request) -> Iterator[Contact]:
+        return self.tally.met(self.plan.settings.secondaries, request.peer, request.key)
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +151,7 @@ class ZoneServer:
             yield answer
             return
         request, served = answer
-        served.seen(request, _known(request))
+        served.seen(request)
         if request.kind in (SOA, NS) or not tcp:
             yield _top(request, served)
             return
@@ -220,7 +239,8 @@ class ZoneServer:
         finally:
             if ended:
                 tally.sent[question, what] += 1
-                served.seen(request, version.serial)
+                if what is not Sent.CURRENT:
+                    served.sent(request, version.serial)
             else:
                 tally.failed[Failure.CUT] += 1
 

@@ -13,8 +13,12 @@
 | `blocker_zone_failures_total`        | zone, reason         | access, signature, unready, busy; cut transfers      |
 | `blocker_zone_notices_total`         | zone, result         | sent (datagrams), acknowledged, refused, unanswered  |
 | `blocker_zone_secondary_lag`         | zone, secondary      | by how much its serial is behind; missing: not known |
+| `blocker_zone_secondary_state`       | zone, secondary,     | 1 for the one that holds: current, behind, ahead,    |
+|                                      | state                | unknown                                              |
 | `blocker_zone_secondary_age_seconds` | zone, secondary      | since it last asked; missing: not since the start    |
 
+A secondary is behind by its own word, or as far as it must be: a version that came while nothing was known of it is one
+that it does not have yet, and a transfer that was sent is not taken until it says so, or looks and leaves it at that.
 Serial, names and state of a zone are `RpzFeed.families`. A zone's serials are seconds of versions, so a lag is about
 the time by which a secondary's lists are older, but after a store that forgot serials, which leap a day then.
 """
@@ -27,8 +31,7 @@ from typing import TYPE_CHECKING
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from blocker.feeds.tally import Failure, Notice, Sent
-from blocker.feeds.zone import is_newer
+from blocker.feeds.tally import Failure, Notice, Sent, Standing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -124,13 +127,20 @@ def _secondaries(zones: Iterable[Served]) -> Iterator[Metric]:
     labels = ["zone", "secondary"]
     lag = GaugeMetricFamily("blocker_zone_secondary_lag", "By how much a secondary's serial is behind.", labels=labels)
     age = GaugeMetricFamily("blocker_zone_secondary_age_seconds", "Since a secondary last asked.", labels=labels)
+    state = GaugeMetricFamily(
+        "blocker_zone_secondary_state", "How a secondary's version compares: 1 or 0.", labels=[*labels, "state"]
+    )
     for served in zones:
         for secondary, contact in served.tally.contacts.items():
             of = [served.plan.name, secondary]
             if contact.asked is not None:
                 age.add_metric(of, max(0.0, now - contact.asked))
-            if contact.serial is not None and served.version is not None:
-                serial = served.version.serial
-                behind = (serial - contact.serial) % 2**32 if is_newer(serial, contact.serial) else 0
-                lag.add_metric(of, behind)
-    yield from (lag, age)
+            if served.version is None:
+                continue
+            serial = served.version.serial
+            standing = contact.standing(serial)
+            for one in Standing:
+                state.add_metric([*of, one], one is standing)
+            if contact.serial is not None and standing is not Standing.AHEAD:
+                lag.add_metric(of, (serial - contact.serial) % 2**32)
+    yield from (lag, age, state)

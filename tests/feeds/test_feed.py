@@ -178,6 +178,24 @@ async def test_an_emptied_store_unblocks_nothing(world: World) -> None:
         assert serial(feed) > before
 
 
+async def test_a_zone_taken_over_goes_on_above_the_serials_of_its_old_primary(world: World) -> None:
+    least = 2_026_112_802
+    await world.put("police", "http://a.example/")
+    async with world.feed() as feed, world.feed(serial_at_least=least) as other:
+        await until(lambda: serial(other) == least)
+        await until(lambda: serial(feed) == least)
+        assert names(feed) == names(other) == {"a.example"}
+        await world.put("police", "http://b.example/")
+        await until(lambda: names(feed) == names(other) == {"b.example"})
+        assert serial(feed) == serial(other) == least + 1
+    async with world.feed() as late:
+        await until(lambda: names(late) == {"b.example"})
+        before = serial(late)
+        late.configure(described(serial_at_least=least + 9), (), 0.2)
+        await until(lambda: serial(late) == least + 9)
+        assert before == least + 1
+
+
 async def test_without_the_seal_key_it_says_so(world: World) -> None:
     with pytest.raises(KeyMaterialError, match=r"copy seal\.key"):
         RpzFeed(described(), (), world.connect, Keyring(lookup=b"0123456789abcdef", seal=None), world.directory)
