@@ -70,11 +70,16 @@ class TsigSettings(Frozen):
 
 
 class SecondarySettings(Frozen):
-    """A resolver that is told of each new version (RFC 1996)."""
+    """A resolver that takes the zone, is watched, and is told of each new version (RFC 1996)."""
 
     address: IPvAnyAddress = Field(description="Its IP address.")
     port: Annotated[int, Field(ge=1, le=65535)] = Field(53, description="UDP port, 1 to 65535. Default 53.")
     key: str | None = Field(None, description="Name of the key that notices to it are signed with. Default none.")
+    notify: bool = Field(
+        True,
+        description="Whether it is told of new versions; false for one that hears no notices and looks by itself, as "
+        "PowerDNS Recursor. Default true.",
+    )
 
 
 class ZoneSettings(Frozen):
@@ -120,7 +125,7 @@ class ZoneSettings(Frozen):
         description="Networks (CIDR) that may have it without a key, for resolvers that know none; an address in a "
         "datagram can be forged, so that they may get SOAs that nobody asked for. Default none.",
     )
-    secondaries: tuple[SecondarySettings, ...] = Field((), description="Who is told of new versions. Default none.")
+    secondaries: tuple[SecondarySettings, ...] = Field((), description="Who takes it and is told of new versions. Default none.")
 
     @model_validator(mode="after")
     def _somewhere(self) -> Self:

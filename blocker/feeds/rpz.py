@@ -155,7 +155,7 @@ class RpzFeed:
             except BlockerError as error:
                 self._tell("", str(error))
             except Exception as error:  # the zones must outlive any fault of ours
-                log.exception("zones: following failed unexpectedly", exc_info=error)
+                self._unexpected("", error)
             finally:
                 if store is not None:
                     await store.abort()
@@ -202,7 +202,6 @@ class RpzFeed:
     async def _sync(self, store: Store) -> None:
         await store.epoch()
         heads = await store.heads()
-        self._tell("", "")
         await self._restore()
         for name, served in list(self._zones.items()):
             detail = ""
@@ -210,9 +209,13 @@ class RpzFeed:
                 await self._bring_up(store, served, heads)
             except BlockerError as error:
                 detail = str(error)
+            except Exception as error:  # and one zone any fault in making another
+                self._unexpected(name, error)
+                continue
             if not detail:
                 served.tally.checked = time.time()
             self._tell(name, detail)
+        self._tell("", "")
 
     async def _bring_up(self, store: Store, served: Served, heads: Mapping[str, Head]) -> None:
         """Make a zone what its lists say.
@@ -283,6 +286,13 @@ class RpzFeed:
             )  # fmt: skip
         self.notifier.announce(version, self._keys, served.tally)
         return True
+
+    def _unexpected(self, zone: str, error: Exception) -> None:
+        """Say what nobody thought of, once, with its place."""
+        detail = f"failed unexpectedly: {type(error).__name__}"
+        if self._told.get(zone) != detail:
+            log.exception("zones: following failed unexpectedly", exc_info=error)
+        self._tell(zone, detail)
 
     def _tell(self, zone: str, detail: str) -> None:
         """Say once what is wrong, and once that it is over."""

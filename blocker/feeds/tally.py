@@ -44,7 +44,7 @@ class Notice(StrEnum):
     SENT = "sent"  # each datagram, repeats too
     ACKNOWLEDGED = "acknowledged"
     REFUSED = "refused"
-    UNANSWERED = "unanswered"  # given up
+    UNANSWERED = "unanswered"  # versions of which a secondary was told in vain; it had not answered for a minute
 
 
 class Sent(StrEnum):
@@ -75,6 +75,7 @@ class Contact:
         sent: The version that it was last sent to the end, until it shows whether it took it.
         looks: How often it has looked at that version's serial since then, without asking for a transfer.
         again: How often it came for a version again that it had been sent to the end.
+        heard: When it last acknowledged a notice, in Unix seconds; None: not since the start.
     """
 
     asked: float | None = None
@@ -82,6 +83,7 @@ class Contact:
     sent: int | None = None
     looks: int = 0
     again: int = 0
+    heard: float | None = None
 
     def ask(self, current: int, known: int | None, *, transfer: bool) -> None:
         """It asked for the serial or a transfer, while a version was the present one.
@@ -171,6 +173,12 @@ class Tally:
             contact = self.contacts.get(label_of(one))
             if contact is not None and signed and one.address == peer:
                 yield contact
+
+    def heard(self, secondary: SecondarySettings) -> None:
+        """It has acknowledged a notice."""
+        self.notices[Notice.ACKNOWLEDGED] += 1
+        if (contact := self.contacts.get(label_of(secondary))) is not None:
+            contact.heard = time.time()
 
     def superseded(self, serial: int) -> None:
         """Another version has taken this one's place."""

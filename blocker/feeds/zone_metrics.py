@@ -16,6 +16,8 @@
 | `blocker_zone_secondary_state`       | zone, secondary,     | 1 for the one that holds: current, behind, ahead,    |
 |                                      | state                | unknown                                              |
 | `blocker_zone_secondary_age_seconds` | zone, secondary      | since it last asked; missing: not since the start    |
+| `blocker_zone_secondary_notice_age_` | zone, secondary      | since it last acknowledged a notice; missing: not    |
+| `seconds`                            |                      | since the start, or `notify = false`                 |
 
 A secondary is behind by its own word, or as far as it must be: a version that came while nothing was known of it is one
 that it does not have yet, and a transfer that was sent is not taken until it says so, or looks and leaves it at that.
@@ -127,14 +129,18 @@ def _secondaries(zones: Iterable[Served]) -> Iterator[Metric]:
     labels = ["zone", "secondary"]
     lag = GaugeMetricFamily("blocker_zone_secondary_lag", "By how much a secondary's serial is behind.", labels=labels)
     age = GaugeMetricFamily("blocker_zone_secondary_age_seconds", "Since a secondary last asked.", labels=labels)
+    heard = GaugeMetricFamily(
+        "blocker_zone_secondary_notice_age_seconds", "Since a secondary last acknowledged a notice.", labels=labels
+    )
     state = GaugeMetricFamily(
         "blocker_zone_secondary_state", "How a secondary's version compares: 1 or 0.", labels=[*labels, "state"]
     )
     for served in zones:
         for secondary, contact in served.tally.contacts.items():
             of = [served.plan.name, secondary]
-            if contact.asked is not None:
-                age.add_metric(of, max(0.0, now - contact.asked))
+            for family, at in ((age, contact.asked), (heard, contact.heard)):
+                if at is not None:
+                    family.add_metric(of, max(0.0, now - at))
             if served.version is None:
                 continue
             serial = served.version.serial
@@ -143,4 +149,4 @@ def _secondaries(zones: Iterable[Served]) -> Iterator[Metric]:
                 state.add_metric([*of, one], one is standing)
             if contact.serial is not None and standing is not Standing.AHEAD:
                 lag.add_metric(of, (serial - contact.serial) % 2**32)
-    yield from (lag, age, state)
+    yield from (lag, age, heard, state)

@@ -196,6 +196,33 @@ async def test_a_zone_taken_over_goes_on_above_the_serials_of_its_old_primary(wo
         assert before == least + 1
 
 
+async def test_a_fault_that_nobody_thought_of_shows_in_the_metrics(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def good(feed: RpzFeed) -> float:
+        return next(family.rows[0][1] for family in feed.families() if family.name == "blocker_zone_ok")
+
+    await world.put("police", "http://a.example/")
+    for broken in ("_restore", "_bring_up"):
+        async with world.feed() as feed:
+            await until(lambda: good(feed) == 1)  # noqa: B023
+            calls = 0
+            with monkeypatch.context() as patched:
+
+                async def fail(*_: object) -> None:
+                    nonlocal calls
+                    calls += 1
+                    # Never right in between: what failed is wrong until it went well.
+                    assert calls == 1 or good(feed) == 0  # noqa: B023
+                    raise ZeroDivisionError
+
+                patched.setattr(feed, broken, fail)
+                await until(lambda: calls > 2 or "AssertionError" in str(feed._told))  # noqa: B023
+                assert {*feed._told.values()} - {""} == {"failed unexpectedly: ZeroDivisionError"}
+                assert good(feed) == 0
+            await until(lambda: good(feed) == 1)  # noqa: B023
+
+
 async def test_without_the_seal_key_it_says_so(world: World) -> None:
     with pytest.raises(KeyMaterialError, match=r"copy seal\.key"):
         RpzFeed(described(), (), world.connect, Keyring(lookup=b"0123456789abcdef", seal=None), world.directory)
