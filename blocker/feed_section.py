@@ -154,7 +154,11 @@ class RpzSettings(Frozen):
         default_factory=dict, max_length=16, description="Zones, as in [feeds.rpz.zones.police]. At most 16."
     )
     max_connections: int = Field(
-        64, ge=1, le=10_000, description="Connections at once; one more is closed at once. Default 64."
+        64,
+        ge=1,
+        le=10_000,
+        description="Connections at once, at most a quarter of them (or four) of one address; one more is closed at "
+        "once. Default 64.",
     )
     max_transfers: int = Field(
         8, ge=1, le=1000, description="Transfers at once; others wait up to request_seconds. Default 8."

@@ -134,6 +134,7 @@ def _zone(name: str, zone: ZoneSettings, figures: Figures, port: int, *, shared:
         ("signature", "the same key name, algorithm and secret on both sides? clocks within 300 s?"),
         ("access", "name the secondary's key in keys, or its network in networks"),
         ("busy", "raise feeds.rpz.max_transfers"),
+        ("connections", "raise feeds.rpz.max_connections, and let secondaries alone reach the port"),
     ):
         if count := figures.get("blocker_zone_failures_total", zone=name, reason=reason):
             yield Finding(what, "warn", f"{count:.0f} requests failed by {reason}: {remedy}")

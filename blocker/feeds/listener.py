@@ -1,7 +1,7 @@
 """TCP and UDP for the zone server, on its own port and on that of the `dns` gateway.
 
-What a peer can do to others is bounded: connections in number, a request and a message in time, a silent connection in
-time. A transfer is made as fast as it is read. Nothing of a peer is logged, its address least of all.
+What a peer can do to others is bounded: connections in number, in all and of one address, a request and a message in
+time, a silent connection in time. Who may have no zone is answered once, and disconnected. A transfer is made as fast as it is read. Nothing of a peer is logged, its address least of all.
 """
 
 from __future__ import annotations
@@ -9,9 +9,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from ipaddress import IPv4Address, IPv6Address, ip_address
+from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 from typing import TYPE_CHECKING, cast
 
+import dns.rcode
 import structlog
 
 from blocker.errors import ServeError
@@ -31,6 +32,14 @@ MAX_DATAGRAMS = 256
 MAX_HANDED_PER_SECOND = 200
 # What may wait to be read by a peer, in bytes, before the next message is made.
 WRITE_HIGH_BYTES = 256 * 1024
+# Connections of one address: a share of all, so that nobody shuts out the others; a server that takes several zones at
+# once has as many.
+SHARE = 4
+LEAST_SHARE = 4
+# Bits of an IPv6 address that say whose it is: the rest is its owner's to choose.
+_SITE_BITS = 64
+# What a secondary is told that may have the zone; any other code tells a connection to go.
+_GOOD = frozenset({dns.rcode.NOERROR, dns.rcode.SERVFAIL})
 SETTING = "BLOCKER_FEEDS__RPZ__PORT"
 
 log = structlog.get_logger(__name__)
@@ -50,7 +59,7 @@ class ZoneListener:
         self.addresses: list[str] = []
         self._servers: list[asyncio.Server] = []
         self._datagrams: list[asyncio.DatagramTransport] = []
-        self._connections: set[asyncio.Task[None]] = set()
+        self._connections: dict[asyncio.Task[None], IPv4Address | IPv6Network | None] = {}  # and of whom each is
         self._answering: set[asyncio.Task[None]] = set()
         self._handed = (0, 0)  # a second of the loop's clock, and how many datagrams were handed over in it
 
@@ -138,14 +147,16 @@ class ZoneListener:
         protocol.data_received(data)
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        if task is None or len(self._connections) >= self.limits.max_connections:
+        task, peer = asyncio.current_task(), _peer(writer.get_extra_info("peername"))
+        of = _site(peer)
+        if task is None or not self._has_room(of):
+            self.server.refused_connection()
             writer.transport.abort()
             return
-        self._connections.add(task)
+        self._connections[task] = of
         writer.transport.set_write_buffer_limits(high=WRITE_HIGH_BYTES)
         try:
-            await self._serve(reader, writer, _peer(writer.get_extra_info("peername")))
+            await self._serve(reader, writer, peer)
             writer.close()
         except (OSError, EOFError, TimeoutError):  # went away, cut, too slow
             writer.transport.abort()
@@ -155,7 +166,11 @@ class ZoneListener:
             log.exception("a transfer failed unexpectedly", exc_info=error)
             writer.transport.abort()
         finally:
-            self._connections.discard(task)
+            del self._connections[task]
+
+    def _has_room(self, of: IPv4Address | IPv6Network | None) -> bool:
+        most, there = self.limits.max_connections, [*self._connections.values()]
+        return len(there) < most and there.count(of) < max(LEAST_SHARE, most // SHARE)
 
     async def _serve(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, peer: IPv4Address | IPv6Address | None
@@ -171,11 +186,15 @@ class ZoneListener:
                 return
             async with asyncio.timeout(limits.request_seconds):
                 message = await reader.readexactly(length)
+            good = True
             async with contextlib.aclosing(self.server.respond(message, tcp=True, peer=peer)) as answer:
                 async for one in answer:
                     writer.write(len(one).to_bytes(2, "big") + one)
                     async with asyncio.timeout(limits.request_seconds):
                         await writer.drain()
+                    good = one[3] & 0xF in _GOOD
+            if not good:
+                return
 
 
 class _Datagrams(asyncio.DatagramProtocol):
@@ -206,6 +225,11 @@ def _beside(stream: socket.socket) -> socket.socket:
         opened.close()
         raise
     return opened
+
+
+def _site(peer: IPv4Address | IPv6Address | None) -> IPv4Address | IPv6Network | None:
+    """Whose an address is, as far as it shows."""
+    return IPv6Network((peer, _SITE_BITS), strict=False) if isinstance(peer, IPv6Address) else peer
 
 
 def _peer(address: object) -> IPv4Address | IPv6Address | None:

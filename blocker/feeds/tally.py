@@ -35,6 +35,7 @@ class Failure(StrEnum):
     SIGNATURE = "signature"  # the key, the secret or the clock is another one
     UNREADY = "unready"  # there is no version yet
     BUSY = "busy"  # as many transfers as there may be
+    CONNECTIONS = "connections"  # as many as there may be, in all or of one address: whichever zone they were for
     CUT = "cut"  # the secondary went away, or did not read
 
 

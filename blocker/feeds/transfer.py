@@ -132,6 +132,11 @@ class ZoneServer:
         """The zones' names on the wire."""
         return [served.plan.wire_origin for served in self._zones.values()]
 
+    def refused_connection(self) -> None:
+        """Note one that was refused; which zone it was for nobody knows."""
+        for served in self._zones.values():
+            served.tally.failed[Failure.CONNECTIONS] += 1
+
     def answers(self, name: dns.name.Name) -> bool:
         """Whether a name is a zone's own or below it, so that nobody else is to be asked about it."""
         return any(name.is_subdomain(origin) for origin in self._zones)

@@ -10,7 +10,8 @@
 | `blocker_zone_tsig_keys`             | zone                 | keys that may have it; 0: networks alone             |
 | `blocker_zone_transfers_total`       | zone, question, sent | to the end; axfr, ixfr; whole, difference, current   |
 | `blocker_zone_transfer_bytes_total`  | zone, question       | of their messages; of those that were cut too        |
-| `blocker_zone_failures_total`        | zone, reason         | access, signature, unready, busy; cut transfers      |
+| `blocker_zone_failures_total`        | zone, reason         | access, signature, unready, busy; cut transfers;     |
+|                                      |                      | connections refused, which count for every zone      |
 | `blocker_zone_notices_total`         | zone, result         | sent (datagrams), acknowledged, refused, unanswered  |
 | `blocker_zone_secondary_lag`         | zone, secondary      | by how much its serial is behind; missing: not known |
 | `blocker_zone_secondary_state`       | zone, secondary,     | 1 for the one that holds: current, behind, ahead,    |
