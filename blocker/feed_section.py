@@ -134,6 +134,12 @@ class ZoneSettings(Frozen):
             raise ValueError("give either addresses or target: where the names are to lead")
         return self
 
+    @model_validator(mode="after")
+    def _lasting(self) -> Self:
+        if self.expire < self.refresh + self.retry:  # RFC 1912 section 2.2
+            raise ValueError("expire is less than refresh and retry together: the zone would go before it is looked for")
+        return self
+
 
 class RpzSettings(Frozen):
     """Lists as response policy zones, for resolvers that take them by zone transfer."""

@@ -40,13 +40,13 @@ class Feeding(Node):
     """A node with one zone, told to one secondary."""
 
     def __init__(
-        self, directory: Path, redis: RedisServer, secondary: int, *, signed: bool = True,
-        **settings: str,
+        self, directory: Path, redis: RedisServer, secondary: int, *, signed: bool = True, zone: str = "",
+        notify: bool = True, **settings: str,
     ) -> None:  # fmt: skip
         self.zone_port = free_port()
         self.zone_file: Path | None = None
         self.zone_options: tuple[str, ...] = ()
-        key = ', key = "resolver"' if signed else ""
+        key = (', key = "resolver"' if signed else "") + ("" if notify else ", notify = false")
         super().__init__(
             directory,
             redis,
@@ -58,6 +58,7 @@ class Feeding(Node):
             secret = "{SECRET}"
             [feeds.rpz.zones.police]
             origin = "{ZONE}"
+            {zone}
             keys = ["resolver"]
             networks = [{"" if signed else '"127.0.0.0/8"'}]
             secondaries = [{{ address = "127.0.0.1", port = {secondary}{key} }}]
@@ -148,6 +149,8 @@ class Resolver:
     package = ""
     files: tuple[str, ...] = ()
     signed = True  # whether it knows TSIG
+    notified = True  # whether it is told of new versions
+    zone = ""  # more settings of the zone
     options: Mapping[str, Any] = {}  # of its process
 
     def __init__(self, directory: Path, node: Feeding, port: int, origin: Origin) -> None:
@@ -226,6 +229,16 @@ class BindWithInspection(Bind):
         return ((zone, zone + zone.replace(ZONE, INSPECT)), (f"//   {line}", line), *super().changes(node, origin))
 
 
+class BindAlone(Bind):
+    """BIND that nobody tells, which looks as often as the zone says because its configuration lets it."""
+
+    notified, zone = False, "refresh = 1\n            retry = 1"
+
+    def changes(self, node: Feeding, origin: Origin) -> Iterable[tuple[str, str]]:
+        times = (("min-refresh-time 60", "min-refresh-time 1"), ("min-retry-time 30", "min-retry-time 1"))
+        return (*times, *super().changes(node, origin))
+
+
 class Unbound(Resolver):
     """Unbound, which knows no TSIG."""
 
@@ -251,8 +264,9 @@ class Unbound(Resolver):
 
 
 class PowerDns(Resolver):
-    """PowerDNS Recursor."""
+    """PowerDNS Recursor, which hears no notices."""
 
+    notified = False
     package, files = "pdns-recursor", ("recursor.conf", "blocker.lua")
 
     def changes(self, node: Feeding, origin: Origin) -> Iterable[tuple[str, str]]:

@@ -10,6 +10,7 @@ from tests.e2e.processes import until
 from tests.e2e.resolvers import (
     BLOCKED,
     Bind,
+    BindAlone,
     BindWithInspection,
     Feeding,
     Knot,
@@ -46,7 +47,9 @@ class Chain:
     def __init__(self, directory: Path, redis: RedisServer, origin: Origin, kind: type[Resolver]) -> None:
         port = free_port()
         (directory / "node").mkdir()
-        self.node = Feeding(directory / "node", redis, port, signed=kind.signed)
+        self.node = Feeding(
+            directory / "node", redis, port, signed=kind.signed, zone=kind.zone, notify=kind.notified
+        )
         try:
             self.node.names("http://first.example/")
             self.resolver = kind(directory / "resolver", self.node, port, origin)
@@ -66,7 +69,7 @@ def chain(tmp_path: Path, redis: RedisServer, origin: Origin, request: pytest.Fi
     running.close()
 
 
-@pytest.mark.parametrize("chain", [Bind, Unbound, PowerDns, Knot], indirect=True)
+@pytest.mark.parametrize("chain", [Bind, BindAlone, Unbound, PowerDns, Knot], indirect=True)
 def test_updates_come_as_differences_and_a_rollback_is_one(chain: Chain) -> None:
     port = chain.resolver.port
     until(lambda: rcode(port, BLOCKED) == "NXDOMAIN")
