@@ -9,19 +9,22 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+from functools import partial
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 from typing import TYPE_CHECKING, cast
 
 import dns.rcode
 import structlog
 
+from blocker._native import DnsDatagrams
 from blocker.errors import ServeError
 from blocker.feeds.glance import HEAD_BYTES
-from blocker.sockets import BACKLOG, bind, shown
+from blocker.sockets import BACKLOG, answer_from_asked, bind, shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from blocker._native import DnsDatagram
     from blocker.feed_section import RpzSettings
     from blocker.feeds.transfer import ZoneServer
 
@@ -58,7 +61,8 @@ class ZoneListener:
         self.limits = settings
         self.addresses: list[str] = []
         self._servers: list[asyncio.Server] = []
-        self._datagrams: list[asyncio.DatagramTransport] = []
+        self._datagrams: list[socket.socket] = []
+        self._batch = DnsDatagrams()
         self._connections: dict[asyncio.Task[None], IPv4Address | IPv6Network | None] = {}  # and of whom each is
         self._answering: set[asyncio.Task[None]] = set()
         self._handed = (0, 0)  # a second of the loop's clock, and how many datagrams were handed over in it
@@ -92,22 +96,28 @@ class ZoneListener:
             ) from None
         for one in sockets:
             self._servers.append(await asyncio.start_server(self._connected, sock=one, backlog=BACKLOG))
+        self._datagrams = datagrams
         for one in datagrams:
-            transport, _ = await loop.create_datagram_endpoint(lambda: _Datagrams(self), sock=one)
-            self._datagrams.append(transport)
+            answer_from_asked(one)
+            loop.add_reader(one.fileno(), self._receive, one)
 
     async def stop(self) -> None:
         """Listen no more and cut off what is under way: a secondary comes again by itself; may be called twice."""
         for server in self._servers:
             server.close()
-        for transport in self._datagrams:
-            transport.close()
+        for one in self._datagrams:
+            asyncio.get_running_loop().remove_reader(one.fileno())
+            one.close()
         self._servers.clear()
         self._datagrams.clear()
         running = [*self._connections, *self._answering]
         for task in running:
             task.cancel()
         await asyncio.gather(*running, return_exceptions=True)
+
+    def _receive(self, one: socket.socket) -> None:
+        for datagram in self._batch.receive(one.fileno()):
+            self.datagram(datagram.message, datagram.address, partial(_send, one, datagram), handed=False)
 
     def datagram(
         self, message: bytes, peer: IPv4Address | IPv6Address | None, send: Callable[[bytes], None], *,
@@ -197,20 +207,9 @@ class ZoneListener:
                 return
 
 
-class _Datagrams(asyncio.DatagramProtocol):
-    def __init__(self, listener: ZoneListener) -> None:
-        self._listener = listener
-        self._transport: asyncio.DatagramTransport | None = None
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast("asyncio.DatagramTransport", transport)
-
-    def datagram_received(self, data: bytes, address: tuple[str, int]) -> None:
-        def send(message: bytes) -> None:
-            if self._transport is not None and not self._transport.is_closing():
-                self._transport.sendto(message, address)
-
-        self._listener.datagram(data, _peer(address), send, handed=False)
+def _send(one: socket.socket, datagram: DnsDatagram, message: bytes) -> None:
+    if one.fileno() >= 0:  # it was not stopped meanwhile
+        datagram.answer(one.fileno(), message)
 
 
 def _beside(stream: socket.socket) -> socket.socket:

@@ -171,6 +171,16 @@ def test_whose_an_address_is() -> None:
     assert _site(ip_address("192.0.2.1")) != _site(ip_address("192.0.2.2"))
 
 
+@pytest.mark.parametrize(("host", "asked"), [("0.0.0.0", ["127.0.0.1", "127.0.0.5"]), ("::", ["::1"])])  # noqa: S104
+async def test_who_listens_everywhere_answers_from_where_it_was_asked(host: str, asked: list[str]) -> None:
+    its = primary(host=host)
+    async with its.listening() as port:
+        for address in asked:
+            for ask in (dns.asyncquery.udp, dns.asyncquery.tcp):  # raises where another address answers
+                told = await ask(query("SOA"), address, timeout=10, port=port)
+                assert told.answer[0][0].serial == 7
+
+
 async def test_junk_over_udp_and_tcp_leaves_it_answering() -> None:
     its = primary()
     async with its.listening() as port:
