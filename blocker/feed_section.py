@@ -90,7 +90,8 @@ class ZoneSettings(Frozen):
     carries: Literal["block", "inspect"] = Field(
         "block",
         description="`block`: the hosts that are blocked whole. `inspect`: those of which only the full URL can tell, "
-        "sent to `addresses` or `target`; resolvers must have it before the block zone. Default block.",
+        "sent to `addresses` or `target`; resolvers must have it before the block zone. Such a host has nothing else "
+        "then: no MX, TXT or CAA, so resolvers of mail servers must not have this zone. Default block.",
     )
     action: Literal["nxdomain", "nodata", "passthru", "drop", "tcp-only", "local"] = Field(
         "nxdomain",

@@ -103,13 +103,14 @@ def answer(port: int, name: str, kind: str = "A") -> tuple[str, list[str]]:
 
 
 class Origin:
-    """An authoritative BIND for the names that are not listed: everything under `example.` has 192.0.2.1."""
+    """An authoritative BIND for the names that are not listed: everything under `example.` has 192.0.2.1, and mail."""
 
     def __init__(self, directory: Path) -> None:
         self.port = free_port()
         directory.mkdir()
         (directory / "example.zone").write_text(
             "$TTL 5\n@ IN SOA ns.example. x.example. 1 60 60 60 5\n@ IN NS ns.example.\n* IN A 192.0.2.1\n"
+            '* IN MX 10 mail.example.\n* IN TXT "v=spf1 mx"\n* IN CAA 0 issue "ca.example"\n'
             "*.listed IN A 192.0.2.1\n",
             "utf-8",
         )

@@ -98,3 +98,9 @@ def test_hosts_with_listed_pages_go_to_the_url_filter(chain: Chain) -> None:
     assert answer(port, "any.wide.example") == ("NOERROR", ["192.0.2.80"])
     assert answer(port, "a.page.example") == ("NOERROR", ["192.0.2.1"])
     assert answer(port, f"a.{BLOCKED}") == ("NXDOMAIN", [])
+    # Response policy zones say all of a name or nothing: an inspected host has no mail, which is why resolvers of mail
+    # servers must not have this zone.
+    for kind, data in (("MX", "10 mail.example."), ("TXT", '"v=spf1 mx"'), ("CAA", '0 issue "ca.example"')):
+        assert answer(port, "other.example", kind) == ("NOERROR", [data])
+        assert answer(port, "page.example", kind) == ("NOERROR", [])
+        assert answer(port, "any.wide.example", kind) == ("NOERROR", [])
