@@ -12,24 +12,20 @@ import struct
 
 from dns.rdatatype import OPT, SOA, TSIG
 
-from blocker.errors import BlockerError
-
 # Of a message's head (RFC 1035 section 4.1.1).
 HEAD_BYTES = 12
 _COUNTS = struct.Struct("!4H")
 # Type, class, TTL and length of a record.
 _FIXED = struct.Struct("!HHIH")
 _OPTION = struct.Struct("!HH")
+# The longest name (RFC 1035 section 2.3.4).
+_NAME_BYTES = 255
 # A name of 255 bytes has 127 labels at most; the rest is for its end, and a pointer or two.
 _STEPS = 130
 # EDNS options of one query; programs send four at most.
 _OPTIONS = 16
 # The one option that has a name in it, and belongs into answers only (RFC 9567).
 _REPORT_CHANNEL = 18
-
-
-class _Odd(BlockerError):
-    """The message is something else."""
 
 
 def is_plain(wire: bytes, *, answer: bool = False) -> bool:
@@ -50,24 +46,45 @@ def is_plain(wire: bytes, *, answer: bool = False) -> bool:
         return False
     try:
         at = HEAD_BYTES
-        for _ in range(questions):
-            at = _name(wire, at) + 4
+        if questions:
+            at += len(question_of(wire))
         for _ in range(answers + authority):
             at = _record(wire, at, (SOA,))
         for _ in range(additional):
             at = _record(wire, at, (OPT, TSIG))
-    except (IndexError, struct.error, _Odd):
+    except (IndexError, struct.error, ValueError):
         return False
     return at == len(wire)
+
+
+def question_of(wire: bytes) -> bytes:
+    """The first question as it is on the wire; its name has no pointer, since nothing stands before it.
+
+    An answer repeats it so: whoever makes a name of it, and writes that again, does more the more labels it has, by
+    their square.
+
+    Raises:
+        IndexError, ValueError: There is none of 255 bytes at most and without a pointer; a plain message has one.
+    """
+    at = HEAD_BYTES
+    while length := wire[at]:
+        at += 1 + length
+        if length >= 0x40 or at >= HEAD_BYTES + _NAME_BYTES:
+            raise ValueError
+    if at + 5 > len(wire):
+        raise ValueError
+    return wire[HEAD_BYTES : at + 5]
 
 
 def _record(wire: bytes, at: int, kinds: tuple[int, ...]) -> int:
     """Where a record of these types ends."""
     at = _name(wire, at)
+    kind: int
+    length: int
     kind, _, _, length = _FIXED.unpack_from(wire, at)
     at += _FIXED.size
     if kind not in kinds:
-        raise _Odd
+        raise ValueError
     if kind == OPT:
         _look_at_options(wire, at, at + length)
     else:  # an algorithm's name, or those of a server and a mailbox
@@ -83,10 +100,10 @@ def _look_at_options(wire: bytes, at: int, end: int) -> None:
             return
         code, length = _OPTION.unpack_from(wire, at)
         if code == _REPORT_CHANNEL:
-            raise _Odd
+            raise ValueError
         at += _OPTION.size + length
     if at < end:
-        raise _Odd
+        raise ValueError
 
 
 def _name(wire: bytes, at: int) -> int:
@@ -102,5 +119,5 @@ def _name(wire: bytes, at: int) -> int:
             end = end or at + 2
             at = (length & 0x3F) << 8 | wire[at + 1]
         else:
-            raise _Odd
-    raise _Odd
+            raise ValueError
+    raise ValueError

@@ -29,11 +29,11 @@ import dns.opcode
 import dns.rcode
 import dns.rrset
 from dns.rdataclass import IN
-from dns.rdatatype import AXFR, IXFR, NS, SOA
+from dns.rdatatype import AXFR, IXFR, NS, OPT, SOA
 
 from blocker._native import ZoneMessages
 from blocker.feeds import signing
-from blocker.feeds.glance import HEAD_BYTES, is_plain
+from blocker.feeds.glance import HEAD_BYTES, is_plain, question_of
 from blocker.feeds.history import condensed
 from blocker.feeds.signing import Keyring, Signer
 from blocker.feeds.tally import Failure, Sent, Tally
@@ -100,6 +100,7 @@ class Served:
 @dataclass(frozen=True, slots=True)
 class _Request:
     message: dns.message.Message
+    asked: bytes
     name: dns.name.Name
     kind: int
     signer: Signer | None
@@ -165,7 +166,7 @@ class ZoneServer:
                 await self._running.acquire()
         except TimeoutError:
             served.tally.failed[Failure.BUSY] += 1
-            yield _refusal(request.message, request.signer, dns.rcode.SERVFAIL)
+            yield _refusal(request.message, request.asked, dns.rcode.SERVFAIL, request.signer)
             return
         try:
             async with contextlib.aclosing(self._transfer(request, served)) as messages:
@@ -182,10 +183,10 @@ class ZoneServer:
             return _bare(wire, dns.rcode.NOTIMP)
         if not is_plain(wire):  # from anybody so far: what it could cost is bounded before it is parsed
             return _bare(wire, dns.rcode.FORMERR)
-        message = dns.message.from_wire(wire, keyring=False)
+        message, asked = dns.message.from_wire(wire, keyring=False), question_of(wire)
         question = message.question[0]
         if message.edns > 0:  # told which version is known here (RFC 6891 section 6.1.3)
-            return _refusal(message, None, dns.rcode.BADVERS)
+            return _refusal(message, asked, dns.rcode.BADVERS)
         served = self._zones.get(question.name) if question.rdclass == IN else None
         signer = None
         if message.tsig is not None:
@@ -193,26 +194,26 @@ class ZoneServer:
             if error:
                 if served is not None:
                     served.tally.failed[Failure.SIGNATURE] += 1
-                return self._bad_signature(message, error)
+                return self._bad_signature(message, asked, error)
             signer = Signer(self._keys[message.tsig.name], message.mac or b"")
         transfer = question.rdtype in (AXFR, IXFR)
         if served is None:
-            return _refusal(message, signer, dns.rcode.NOTAUTH if transfer else dns.rcode.REFUSED)
+            return _refusal(message, asked, dns.rcode.NOTAUTH if transfer else dns.rcode.REFUSED, signer)
         key = None if message.tsig is None else message.tsig.name
         if not _may_have(served.plan, key, peer):
             served.tally.failed[Failure.ACCESS] += 1
-            return _refusal(message, signer, dns.rcode.REFUSED)
+            return _refusal(message, asked, dns.rcode.REFUSED, signer)
         if not (transfer or question.rdtype in (SOA, NS)):
-            return _refusal(message, signer, dns.rcode.REFUSED)
+            return _refusal(message, asked, dns.rcode.REFUSED, signer)
         if question.rdtype == AXFR and not tcp:
-            return _refusal(message, signer, dns.rcode.FORMERR)
+            return _refusal(message, asked, dns.rcode.FORMERR, signer)
         if served.version is None:
             served.tally.failed[Failure.UNREADY] += 1
-            return _refusal(message, signer, dns.rcode.SERVFAIL)
-        return _Request(message, question.name, question.rdtype, signer, key, peer), served
+            return _refusal(message, asked, dns.rcode.SERVFAIL, signer)
+        return _Request(message, asked, question.name, question.rdtype, signer, key, peer), served
 
-    def _bad_signature(self, message: dns.message.Message, error: int) -> bytes:
-        answer = _answer(message, dns.rcode.NOTAUTH).to_wire()
+    def _bad_signature(self, message: dns.message.Message, asked: bytes, error: int) -> bytes:
+        answer = _refusal(message, asked, dns.rcode.NOTAUTH)
         if error == dns.rcode.BADTIME and message.tsig is not None:  # signed, and says what time it is here
             now = int(time.time()).to_bytes(6, "big")
             return Signer(self._keys[message.tsig.name], message.mac or b"", error=error, other=now).sign(answer)
@@ -224,7 +225,7 @@ class ZoneServer:
             return
         serial = _known(request)
         if request.kind == IXFR and serial is None:
-            yield _refusal(request.message, request.signer, dns.rcode.FORMERR)
+            yield _refusal(request.message, request.asked, dns.rcode.FORMERR, request.signer)
             return
         # Looked up now, since a new version may take this one's place at any time.
         steps = () if serial is None else served.history.since(serial)
@@ -293,9 +294,12 @@ def _may_have(plan: Plan, key: dns.name.Name | None, peer: IPv4Address | IPv6Add
 
 def _top(request: _Request, served: Served) -> bytes:
     """The SOA or NS of a zone."""
-    version = served.version
-    answer = _answer(request.message, dns.rcode.NOERROR)
-    answer.flags |= dns.flags.AA
+    message, version = request.message, served.version
+    answer = dns.message.Message(message.id)
+    answer.flags = dns.flags.QR | dns.flags.AA | (message.flags & dns.flags.RD)
+    answer.question = list(message.question)
+    if message.edns >= 0:
+        answer.use_edns(0, 0, 1232)
     if version is not None:
         plan = version.plan
         data = plan.ns if request.kind == NS else plan.soa(version.serial)
@@ -304,18 +308,11 @@ def _top(request: _Request, served: Served) -> bytes:
     return wire if request.signer is None else request.signer.sign(wire)
 
 
-def _answer(message: dns.message.Message, code: int) -> dns.message.Message:
-    answer = dns.message.Message(message.id)
-    answer.flags = dns.flags.QR | (message.flags & dns.flags.RD)
-    answer.question = list(message.question)
-    if message.edns >= 0:
-        answer.use_edns(0, 0, 1232)
-    answer.set_rcode(dns.rcode.Rcode(code))
-    return answer
-
-
-def _refusal(message: dns.message.Message, signer: Signer | None, code: int) -> bytes:
-    wire = _answer(message, code).to_wire()
+def _refusal(message: dns.message.Message, asked: bytes, code: int, signer: Signer | None = None) -> bytes:
+    """An answer that has nothing but the question and a code."""
+    opt = b"" if message.edns < 0 else struct.pack("!BHHIH", 0, OPT, 1232, code >> 4 << 24, 0)
+    flags = _QR | (message.flags & dns.flags.RD) | (code & 0xF)
+    wire = struct.pack("!6H", message.id, flags, 1, 0, 0, bool(opt)) + asked + opt
     return wire if signer is None else signer.sign(wire)
 
 
