@@ -1,7 +1,8 @@
 """TCP and UDP for the zone server, on its own port and on that of the `dns` gateway.
 
 What a peer can do to others is bounded: connections in number, in all and of one address, a request and a message in
-time, a silent connection in time. Who may have no zone is answered once, and disconnected. A transfer is made as fast as it is read. Nothing of a peer is logged, its address least of all.
+time, a silent connection in time. Who may have no zone is answered once, and disconnected. A transfer is made as fast
+as it is read. Nothing of a peer is logged, its address least of all.
 """
 
 from __future__ import annotations
@@ -41,8 +42,6 @@ SHARE = 4
 LEAST_SHARE = 4
 # Bits of an IPv6 address that say whose it is: the rest is its owner's to choose.
 _SITE_BITS = 64
-# What a secondary is told that may have the zone; any other code tells a connection to go.
-_GOOD = frozenset({dns.rcode.NOERROR, dns.rcode.SERVFAIL})
 SETTING = "BLOCKER_FEEDS__RPZ__PORT"
 
 log = structlog.get_logger(__name__)
@@ -202,7 +201,7 @@ class ZoneListener:
                     writer.write(len(one).to_bytes(2, "big") + one)
                     async with asyncio.timeout(limits.request_seconds):
                         await writer.drain()
-                    good = one[3] & 0xF in _GOOD
+                    good = _is_good(one)
             if not good:
                 return
 
@@ -224,6 +223,11 @@ def _beside(stream: socket.socket) -> socket.socket:
         opened.close()
         raise
     return opened
+
+
+def _is_good(answer: bytes) -> bool:
+    """Whether an answer is one to a secondary that may have the zone: it gets records, or is told to come again."""
+    return answer[6:8] != b"\0\0" or answer[3] & 0xF == dns.rcode.SERVFAIL
 
 
 def _site(peer: IPv4Address | IPv6Address | None) -> IPv4Address | IPv6Network | None:
