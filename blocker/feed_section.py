@@ -117,8 +117,8 @@ class ZoneSettings(Frozen):
         None,
         ge=1,
         le=2**32 - 1,
-        description="The lowest serial that will do, for a zone that secondaries had from another primary, which counted "
-        "higher (as 2026112801). 1 to 2^32 - 1. Default none: seconds since 1970.",
+        description="The lowest serial that will do, for a zone that secondaries had from another primary with higher "
+        "ones (as 2026112801). 1 to 2^32 - 1. Default none: seconds since 1970.",
     )
     keys: tuple[str, ...] = Field((), description="Names of the keys whose holders may have the zone. Default none.")
     networks: tuple[IPvAnyNetwork, ...] = Field(
@@ -126,7 +126,9 @@ class ZoneSettings(Frozen):
         description="Networks (CIDR) that may have it without a key, for resolvers that know none; an address in a "
         "datagram can be forged, so that they may get SOAs that nobody asked for. Default none.",
     )
-    secondaries: tuple[SecondarySettings, ...] = Field((), description="Who takes it and is told of new versions. Default none.")
+    secondaries: tuple[SecondarySettings, ...] = Field(
+        (), description="Who takes it and is told of new versions. Default none."
+    )
 
     @model_validator(mode="after")
     def _somewhere(self) -> Self:
@@ -138,7 +140,9 @@ class ZoneSettings(Frozen):
     @model_validator(mode="after")
     def _lasting(self) -> Self:
         if self.expire < self.refresh + self.retry:  # RFC 1912 section 2.2
-            raise ValueError("expire is less than refresh and retry together: the zone would go before it is looked for")
+            raise ValueError(
+                "expire is less than refresh and retry together: the zone would go before it is looked for"
+            )
         return self
 
 

@@ -117,7 +117,7 @@ def _listen(
 
 
 def answer_from_asked(one: socket.socket) -> None:
-    """Have a UDP socket that listens everywhere say at which address each datagram came, so that its answer leaves there."""
+    """Have a UDP socket that listens everywhere say at which address each datagram came: answers leave there."""
     address = str(one.getsockname()[0])
     if address == "0.0.0.0":  # noqa: S104 - nothing is bound
         one.setsockopt(socket.IPPROTO_IP, _IP_PKTINFO, 1)

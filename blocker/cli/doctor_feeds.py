@@ -181,7 +181,9 @@ def _secondary(
         return Finding(what, "fail", f"{detail}secondary and have it transfer anew, or set serial_at_least above it")
     behind = "behind" if lag is None else f"{lag:.0f} behind"
     if figure("state", state=Standing.BEHIND) and built > refresh:
-        detail = f"{behind}: it asks, and gets no transfer: allow TCP port {port}; or it does not take what it gets, or "
+        detail = (
+            f"{behind}: it asks, and gets no transfer: allow TCP port {port}; or it does not take what it gets, or "
+        )
         return Finding(what, "warn", f"{detail}has a higher serial from elsewhere: see its log")
     if age > _REFRESHES * refresh:
         return Finding(what, "warn", f"last asked {age:.0f} s ago, though it should every {refresh} s: is it there?")

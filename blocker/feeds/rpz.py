@@ -154,7 +154,7 @@ class RpzFeed:
                     await self._wait(store, after)
             except BlockerError as error:
                 self._tell("", str(error))
-            except Exception as error:  # the zones must outlive any fault of ours
+            except Exception as error:  # noqa: BLE001 - told; the zones must outlive any fault of ours
                 self._unexpected("", error)
             finally:
                 if store is not None:
@@ -209,7 +209,7 @@ class RpzFeed:
                 await self._bring_up(store, served, heads)
             except BlockerError as error:
                 detail = str(error)
-            except Exception as error:  # and one zone any fault in making another
+            except Exception as error:  # noqa: BLE001 - told; and one zone any fault in making another
                 self._unexpected(name, error)
                 continue
             if not detail:
@@ -291,7 +291,7 @@ class RpzFeed:
         """Say what nobody thought of, once, with its place."""
         detail = f"failed unexpectedly: {type(error).__name__}"
         if self._told.get(zone) != detail:
-            log.exception("zones: following failed unexpectedly", exc_info=error)
+            log.error("zones: following failed unexpectedly", exc_info=error)
         self._tell(zone, detail)
 
     def _tell(self, zone: str, detail: str) -> None:

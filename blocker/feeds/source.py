@@ -133,8 +133,8 @@ async def confirmed(
         StoreError: The store cannot be written.
     """
     found = await store.zone_serial(
-        version.plan.name, version.mark, rank_of(heads), served=(version.serial, version.mark), forced=forced, kept=True,
-        at_least=version.plan.settings.serial_at_least,
+        version.plan.name, version.mark, rank_of(heads), served=(version.serial, version.mark), forced=forced,
+        kept=True, at_least=version.plan.settings.serial_at_least,
     )  # fmt: skip
     return None if found is None else replace(version, serial=found.serial, since=found.since)
 

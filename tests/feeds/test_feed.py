@@ -205,7 +205,7 @@ async def test_a_fault_that_nobody_thought_of_shows_in_the_metrics(
     await world.put("police", "http://a.example/")
     for broken in ("_restore", "_bring_up"):
         async with world.feed() as feed:
-            await until(lambda: good(feed) == 1)  # noqa: B023
+            await until(lambda: good(feed) == 1)
             calls = 0
             with monkeypatch.context() as patched:
 
@@ -213,14 +213,14 @@ async def test_a_fault_that_nobody_thought_of_shows_in_the_metrics(
                     nonlocal calls
                     calls += 1
                     # Never right in between: what failed is wrong until it went well.
-                    assert calls == 1 or good(feed) == 0  # noqa: B023
+                    assert calls == 1 or good(feed) == 0
                     raise ZeroDivisionError
 
                 patched.setattr(feed, broken, fail)
                 await until(lambda: calls > 2 or "AssertionError" in str(feed._told))  # noqa: B023
                 assert {*feed._told.values()} - {""} == {"failed unexpectedly: ZeroDivisionError"}
                 assert good(feed) == 0
-            await until(lambda: good(feed) == 1)  # noqa: B023
+            await until(lambda: good(feed) == 1)
 
 
 async def test_without_the_seal_key_it_says_so(world: World) -> None:

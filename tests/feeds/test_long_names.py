@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from blocker.matcher import Matcher
-from blocker.rules import Rule, Verdict
+from blocker.rules import Kind, Rule, Verdict
 from tests.feeds.support import ORIGIN, plan, version
 from tests.feeds.test_zone import as_dns, as_longest, transferred
 
@@ -32,29 +32,31 @@ def long_host(length: int, top: str = "x.test", letter: str = "a") -> str:
 async def test_a_host_below_a_wildcard(length: int) -> None:
     host = long_host(length)
     assert len(host) == length
-    domain, page = Rule(kind="domain", host="x.test"), Rule.parse("http://*.x.test/p/")
-    excepted = await transferred(version(plan(), 7, [domain], [Rule(kind="host", host=host)]))
+    domain, page = Rule(kind=Kind.DOMAIN, host="x.test"), Rule.parse("http://*.x.test/p/")
+    excepted = await transferred(version(plan(), 7, [domain], [Rule(kind=Kind.HOST, host=host)]))
     assert excepted[host] == "rpz-passthru."
-    blocked = await transferred(version(plan(**INSPECTING), 7, [page, Rule(kind="host", host=host)]))
+    blocked = await transferred(version(plan(**INSPECTING), 7, [page, Rule(kind=Kind.HOST, host=host)]))
     assert blocked[host] == "."
     for zone in (excepted, blocked):
         assert (f"*.{host}" in zone) == (length + 1 + 2 <= ROOM)
 
 
 async def test_a_host_that_is_too_long_is_counted() -> None:
-    its = version(plan(), 7, [Rule(kind="host", host=long_host(ROOM)), Rule(kind="domain", host=long_host(ROOM - 2))])
+    its = version(
+        plan(), 7, [Rule(kind=Kind.HOST, host=long_host(ROOM)), Rule(kind=Kind.DOMAIN, host=long_host(ROOM - 2))]
+    )
     assert its.zone.left_out == (0, 0, 2)
     assert not await transferred(its)
 
 
-HOSTS = st.builds(
-    long_host, st.integers(ROOM - 6, ROOM - 1), st.sampled_from(TOPS), st.sampled_from("ab")
-)
+HOSTS = st.builds(long_host, st.integers(ROOM - 6, ROOM - 1), st.sampled_from(TOPS), st.sampled_from("ab"))
 WIDE = st.sampled_from(TOPS).flatmap(
-    lambda top: st.sampled_from([Rule(kind="domain", host=top), Rule.parse(f"http://*.{top}/p/")])
+    lambda top: st.sampled_from([Rule(kind=Kind.DOMAIN, host=top), Rule.parse(f"http://*.{top}/p/")])
 )
 NARROW = HOSTS.flatmap(
-    lambda host: st.sampled_from([Rule(kind="host", host=host), Rule.parse(f"http://{host}/p"), Rule.parse(f"http://{host}/q/")])
+    lambda host: st.sampled_from(
+        [Rule(kind=Kind.HOST, host=host), Rule.parse(f"http://{host}/p"), Rule.parse(f"http://{host}/q/")]
+    )
 )
 LISTS = st.lists(st.one_of(WIDE, NARROW), max_size=6)
 

@@ -7,15 +7,17 @@ import contextlib
 from typing import TYPE_CHECKING, Any
 
 import dns.message
-import pytest
 
 from blocker.feeds import notify
 from blocker.feeds.notify import Notifier
 from blocker.feeds.tally import Notice, Tally, label_of
+from tests.e2e.processes import until
 from tests.feeds.support import KEYRING, plan, version
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+
+    import pytest
 
     from blocker.feeds.zone import Version
 
@@ -62,8 +64,7 @@ async def heard(ear: Ear, serial: int, times: int = 1) -> None:
 
 
 async def settled(tally: Tally, notice: Notice, count: int) -> None:
-    while tally.notices[notice] < count:
-        await asyncio.sleep(0.005)
+    await asyncio.to_thread(until, lambda: tally.notices[notice] >= count)
     assert tally.notices[notice] == count
 
 
@@ -104,8 +105,7 @@ async def test_who_hears_no_notices_is_not_told(monkeypatch: pytest.MonkeyPatch)
         notifier.announce(its, KEYRING, tally)
         both = numbered(8, {**secondary, "notify": False}, {**secondary, "port": 1, "notify": True})
         notifier.announce(both, KEYRING, tally)
-        while not tally.notices[Notice.SENT]:
-            await asyncio.sleep(0.005)
+        await asyncio.to_thread(until, lambda: tally.notices[Notice.SENT] > 0)
         assert ear.heard.empty()
 
 
