@@ -1,3 +1,4 @@
+use super::names::STAR;
 use super::*;
 use crate::rule::{Kind, Rule};
 use crate::ruleset::Builder;
@@ -69,8 +70,8 @@ fn a_host_with_no_room_for_a_wildcard_gets_none() {
     let origin = 5; // as in `zone`
     // The longest name has MAX_NAME - origin - 1 letters and dots; a wildcard below it takes STAR more.
     let host = |length: usize| {
-        let rest = length - "x.test".len() - 3 * 51;
-        format!("{}{}.x.test", format!("{}.", "a".repeat(50)).repeat(3), "b".repeat(rest - 1))
+        let rest = length - "x.test".len() - 4 * 51;
+        format!("{}{}.x.test", format!("{}.", "a".repeat(50)).repeat(4), "b".repeat(rest - 1))
     };
     let longest = MAX_NAME - origin - 1;
     for (length, wildcard) in [(longest - STAR, true), (longest - STAR + 1, false), (longest, false)] {
