@@ -21,6 +21,7 @@ __all__ = [
     "Batch",
     "Decision",
     "DnsDatagram",
+    "DnsDatagrams",
     "DnsExchange",
     "DnsFound",
     "DnsQuestion",
@@ -262,6 +263,11 @@ class DnsDatagram:
     @property
     def address(self) -> IPv4Address | IPv6Address: ...
     def answer(self, socket: int, message: bytes) -> None: ...
+
+@final
+class DnsDatagrams:
+    def __new__(cls) -> DnsDatagrams: ...
+    def receive(self, socket: int) -> list[DnsDatagram]: ...
 
 @final
 class DnsExchange:

@@ -70,11 +70,16 @@ class TsigSettings(Frozen):
 
 
 class SecondarySettings(Frozen):
-    """A resolver that is told of each new version (RFC 1996)."""
+    """A resolver that takes the zone, is watched, and is told of each new version (RFC 1996)."""
 
     address: IPvAnyAddress = Field(description="Its IP address.")
     port: Annotated[int, Field(ge=1, le=65535)] = Field(53, description="UDP port, 1 to 65535. Default 53.")
     key: str | None = Field(None, description="Name of the key that notices to it are signed with. Default none.")
+    notify: bool = Field(
+        True,
+        description="Whether it is told of new versions; false for one that hears no notices and looks by itself, as "
+        "PowerDNS Recursor. Default true.",
+    )
 
 
 class ZoneSettings(Frozen):
@@ -85,7 +90,8 @@ class ZoneSettings(Frozen):
     carries: Literal["block", "inspect"] = Field(
         "block",
         description="`block`: the hosts that are blocked whole. `inspect`: those of which only the full URL can tell, "
-        "sent to `addresses` or `target`; resolvers must have it before the block zone. Default block.",
+        "sent to `addresses` or `target`; resolvers must have it before the block zone. Such a host has nothing else "
+        "then: no MX, TXT or CAA, so resolvers of mail servers must not have this zone. Default block.",
     )
     action: Literal["nxdomain", "nodata", "passthru", "drop", "tcp-only", "local"] = Field(
         "nxdomain",
@@ -107,19 +113,36 @@ class ZoneSettings(Frozen):
         le=2**31 - 1,
         description="Seconds after which a secondary that reaches nobody drops the zone. Default 30 days.",
     )
+    serial_at_least: int | None = Field(
+        None,
+        ge=1,
+        le=2**32 - 1,
+        description="The lowest serial that will do, for a zone that secondaries had from another primary with higher "
+        "ones (as 2026112801). 1 to 2^32 - 1. Default none: seconds since 1970.",
+    )
     keys: tuple[str, ...] = Field((), description="Names of the keys whose holders may have the zone. Default none.")
     networks: tuple[IPvAnyNetwork, ...] = Field(
         (),
         description="Networks (CIDR) that may have it without a key, for resolvers that know none; an address in a "
         "datagram can be forged, so that they may get SOAs that nobody asked for. Default none.",
     )
-    secondaries: tuple[SecondarySettings, ...] = Field((), description="Who is told of new versions. Default none.")
+    secondaries: tuple[SecondarySettings, ...] = Field(
+        (), description="Who takes it and is told of new versions. Default none."
+    )
 
     @model_validator(mode="after")
     def _somewhere(self) -> Self:
         needs = self.carries == "inspect" or self.action == "local"
         if needs and bool(self.addresses) == bool(self.target):
             raise ValueError("give either addresses or target: where the names are to lead")
+        return self
+
+    @model_validator(mode="after")
+    def _lasting(self) -> Self:
+        if self.expire < self.refresh + self.retry:  # RFC 1912 section 2.2
+            raise ValueError(
+                "expire is less than refresh and retry together: the zone would go before it is looked for"
+            )
         return self
 
 
@@ -142,7 +165,11 @@ class RpzSettings(Frozen):
         default_factory=dict, max_length=16, description="Zones, as in [feeds.rpz.zones.police]. At most 16."
     )
     max_connections: int = Field(
-        64, ge=1, le=10_000, description="Connections at once; one more is closed at once. Default 64."
+        64,
+        ge=1,
+        le=10_000,
+        description="Connections at once, at most a quarter of them (or four) of one address; one more is closed at "
+        "once. Default 64.",
     )
     max_transfers: int = Field(
         8, ge=1, le=1000, description="Transfers at once; others wait up to request_seconds. Default 8."

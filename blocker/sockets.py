@@ -27,6 +27,8 @@ BACKLOG = 511
 # of one; who waits longer waits for a program that means to stay.
 PATIENCE_SECONDS = 3.0
 _LOOK_SECONDS = 0.05
+# From which address a datagram was meant for (ip(7)); Python has no name for it yet.
+_IP_PKTINFO = 8
 
 
 def bind(
@@ -117,6 +119,15 @@ def _listen(
         opened.close()
         raise
     return opened
+
+
+def answer_from_asked(one: socket.socket) -> None:
+    """Have a UDP socket that listens everywhere say at which address each datagram came: answers leave there."""
+    address = str(one.getsockname()[0])
+    if address == "0.0.0.0":  # noqa: S104 - nothing is bound
+        one.setsockopt(socket.IPPROTO_IP, _IP_PKTINFO, 1)
+    elif address == "::":
+        one.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
 
 
 def shown(host: str, port: int) -> str:

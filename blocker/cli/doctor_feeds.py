@@ -13,17 +13,18 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from prometheus_client.parser import text_string_to_metric_families
 
+from blocker.control.heartbeat import SILENT_SECONDS
 from blocker.errors import BlockerError
 from blocker.feeds.route_socket import ask_report
 from blocker.feeds.signing import load_keys
-from blocker.feeds.tally import label_of
+from blocker.feeds.tally import Standing, label_of
 from blocker.sockets import bind
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from blocker.cli.context import Context
-    from blocker.feed_section import ZoneSettings
+    from blocker.feed_section import SecondarySettings, ZoneSettings
 
 #: Time for a node's answer, in seconds.
 _PATIENCE = 5.0
@@ -31,6 +32,8 @@ _PATIENCE = 5.0
 _STALE_SECONDS = 60.0
 #: Refreshes after which a secondary that has not asked will not come.
 _REFRESHES = 3
+#: After so long a notice has been answered, or will not be, in seconds.
+_HEARING_SECONDS = 60.0
 _EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - nothing is bound
 
 
@@ -91,13 +94,14 @@ def zones(run: Context) -> Iterator[Finding]:
         return
     if not rpz.zones:
         yield Finding("zones", "warn", "none is configured; add [feeds.rpz.zones.NAME]")
+    shared = figures is not None and _others(run)
     for name, zone in rpz.zones.items():
         if not zone.keys and not zone.networks:
             yield Finding(f"zone {name}", "fail", "nobody may have it: set its keys (TSIG), or its networks")
         elif not zone.keys:
             yield Finding(f"zone {name}", "warn", "it has no TSIG key: whoever is in its networks, or says so, has it")
         if figures is not None:
-            yield from _zone(name, zone, figures, rpz.port)
+            yield from _zone(name, zone, figures, rpz.port, shared=shared)
 
 
 def _port(host: str, port: int) -> Iterator[Finding]:
@@ -109,7 +113,7 @@ def _port(host: str, port: int) -> Iterator[Finding]:
         yield Finding("zones", "fail", f"no node answers, and {error}")
 
 
-def _zone(name: str, zone: ZoneSettings, figures: Figures, port: int) -> Iterator[Finding]:
+def _zone(name: str, zone: ZoneSettings, figures: Figures, port: int, *, shared: bool) -> Iterator[Finding]:
     what = f"zone {name}"
     serial = figures.get("blocker_zone_serial", zone=name)
     if serial is None:
@@ -131,29 +135,64 @@ def _zone(name: str, zone: ZoneSettings, figures: Figures, port: int) -> Iterato
         ("signature", "the same key name, algorithm and secret on both sides? clocks within 300 s?"),
         ("access", "name the secondary's key in keys, or its network in networks"),
         ("busy", "raise feeds.rpz.max_transfers"),
+        ("connections", "raise feeds.rpz.max_connections, and let secondaries alone reach the port"),
     ):
         if count := figures.get("blocker_zone_failures_total", zone=name, reason=reason):
             yield Finding(what, "warn", f"{count:.0f} requests failed by {reason}: {remedy}")
     if count := figures.get("blocker_zone_notices_total", zone=name, result="refused"):
         yield Finding(what, "warn", f"{count:.0f} notices were refused: allow them at the secondary (allow-notify)")
     for secondary in zone.secondaries:
-        yield _secondary(name, label_of(secondary), zone.refresh, figures, port)
+        yield _secondary(name, secondary, zone.refresh, figures, port, shared=shared)
 
 
-def _secondary(name: str, label: str, refresh: int, figures: Figures, port: int) -> Finding:
-    what = f"secondary {label} of {name}"
-    age = figures.get("blocker_zone_secondary_age_seconds", zone=name, secondary=label)
-    lag = figures.get("blocker_zone_secondary_lag", zone=name, secondary=label)
-    built = figures.get("blocker_zone_build_age_seconds", zone=name)
+def _others(run: Context) -> bool:
+    """Whether the deployment has other nodes that live, any of which may be a secondary's first primary."""
+
+    async def beats() -> bool:
+        async with await run.open_store() as store:
+            found = await store.beats()
+        return any(beat.node != run.settings.node and silent < SILENT_SECONDS for beat, silent in found)
+
+    try:
+        return run.run(beats())
+    except BlockerError:  # said elsewhere
+        return False
+
+
+def _secondary(
+    name: str, its: SecondarySettings, refresh: int, figures: Figures, port: int, *, shared: bool
+) -> Finding:
+    what = f"secondary {label_of(its)} of {name}"
+
+    def figure(which: str, **labels: str) -> float | None:
+        return figures.get(f"blocker_zone_secondary_{which}", zone=name, secondary=label_of(its), **labels)
+
+    age, lag, heard = figure("age_seconds"), figure("lag"), figure("notice_age_seconds")
+    built = figures.get("blocker_zone_build_age_seconds", zone=name) or 0
+    deaf = its.notify and built > _HEARING_SECONDS and (heard is None or heard > built)
     if age is None:
+        if built < _REFRESHES * refresh:
+            return Finding(what, "warn", "has not come yet; it has time")
+        if shared and not deaf:  # it lives, or says nothing anyhow
+            return Finding(what, "ok", "has not asked this node; it asks the first of its primaries that answers")
         detail = f"never came: does it name this node as primary, and may it reach port {port} by TCP and UDP?"
-        early = built is not None and built < _REFRESHES * refresh
-        return Finding(what, "warn", "has not come yet; it has time" if early else detail)
-    if lag and (built or 0) > refresh:
-        return Finding(what, "warn", f"{lag:.0f} behind: it asks, and gets no transfer; allow TCP port {port}")
+        return Finding(what, "warn", detail)
+    if figure("state", state=Standing.AHEAD):
+        detail = "its serial is higher than this node's, so it never takes a version: delete the zone's file at the "
+        return Finding(what, "fail", f"{detail}secondary and have it transfer anew, or set serial_at_least above it")
+    behind = "behind" if lag is None else f"{lag:.0f} behind"
+    if figure("state", state=Standing.BEHIND) and built > refresh:
+        detail = (
+            f"{behind}: it asks, and gets no transfer: allow TCP port {port}; or it does not take what it gets, or "
+        )
+        return Finding(what, "warn", f"{detail}has a higher serial from elsewhere: see its log")
     if age > _REFRESHES * refresh:
         return Finding(what, "warn", f"last asked {age:.0f} s ago, though it should every {refresh} s: is it there?")
-    return Finding(what, "ok", f"asked {age:.0f} s ago" + ("" if lag is None else f", {lag:.0f} behind"))
+    if deaf:
+        detail = f"does not answer notices: allow UDP to port {its.port} of it; or say `notify = false` of it"
+        return Finding(what, "warn", detail)
+    known = "its version shows with the next one" if figure("state", state=Standing.UNKNOWN) else behind
+    return Finding(what, "ok", f"asked {age:.0f} s ago, {known}")
 
 
 def routes(run: Context) -> Iterator[Finding]:

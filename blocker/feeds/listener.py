@@ -1,7 +1,8 @@
 """TCP and UDP for the zone server, on its own port and on that of the `dns` gateway.
 
-What a peer can do to others is bounded: connections in number, a request and a message in time, a silent connection in
-time. A transfer is made as fast as it is read. Nothing of a peer is logged, its address least of all.
+What a peer can do to others is bounded: connections in number, in all and of one address, a request and a message in
+time, a silent connection in time. Who may have no zone is answered once, and disconnected. A transfer is made as fast
+as it is read. Nothing of a peer is logged, its address least of all.
 """
 
 from __future__ import annotations
@@ -9,18 +10,22 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from ipaddress import IPv4Address, IPv6Address, ip_address
+from functools import partial
+from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 from typing import TYPE_CHECKING, cast
 
+import dns.rcode
 import structlog
 
+from blocker._native import DnsDatagrams
 from blocker.errors import ServeError
-from blocker.feeds.transfer import HEAD_BYTES
-from blocker.sockets import BACKLOG, bind, shown
+from blocker.feeds.glance import HEAD_BYTES
+from blocker.sockets import BACKLOG, answer_from_asked, bind, shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from blocker._native import DnsDatagram
     from blocker.feed_section import RpzSettings
     from blocker.feeds.transfer import ZoneServer
 
@@ -31,6 +36,12 @@ MAX_DATAGRAMS = 256
 MAX_HANDED_PER_SECOND = 200
 # What may wait to be read by a peer, in bytes, before the next message is made.
 WRITE_HIGH_BYTES = 256 * 1024
+# Connections of one address: a share of all, so that nobody shuts out the others; a server that takes several zones at
+# once has as many.
+SHARE = 4
+LEAST_SHARE = 4
+# Bits of an IPv6 address that say whose it is: the rest is its owner's to choose.
+_SITE_BITS = 64
 SETTING = "BLOCKER_FEEDS__RPZ__PORT"
 
 log = structlog.get_logger(__name__)
@@ -49,8 +60,9 @@ class ZoneListener:
         self.limits = settings
         self.addresses: list[str] = []
         self._servers: list[asyncio.Server] = []
-        self._datagrams: list[asyncio.DatagramTransport] = []
-        self._connections: set[asyncio.Task[None]] = set()
+        self._datagrams: list[socket.socket] = []
+        self._batch = DnsDatagrams()
+        self._connections: dict[asyncio.Task[None], IPv4Address | IPv6Network | None] = {}  # and of whom each is
         self._answering: set[asyncio.Task[None]] = set()
         self._handed = (0, 0)  # a second of the loop's clock, and how many datagrams were handed over in it
 
@@ -83,22 +95,28 @@ class ZoneListener:
             ) from None
         for one in sockets:
             self._servers.append(await asyncio.start_server(self._connected, sock=one, backlog=BACKLOG))
+        self._datagrams = datagrams
         for one in datagrams:
-            transport, _ = await loop.create_datagram_endpoint(lambda: _Datagrams(self), sock=one)
-            self._datagrams.append(transport)
+            answer_from_asked(one)
+            loop.add_reader(one.fileno(), self._receive, one)
 
     async def stop(self) -> None:
         """Listen no more and cut off what is under way: a secondary comes again by itself; may be called twice."""
         for server in self._servers:
             server.close()
-        for transport in self._datagrams:
-            transport.close()
+        for one in self._datagrams:
+            asyncio.get_running_loop().remove_reader(one.fileno())
+            one.close()
         self._servers.clear()
         self._datagrams.clear()
         running = [*self._connections, *self._answering]
         for task in running:
             task.cancel()
         await asyncio.gather(*running, return_exceptions=True)
+
+    def _receive(self, one: socket.socket) -> None:
+        for datagram in self._batch.receive(one.fileno()):
+            self.datagram(datagram.message, datagram.address, partial(_send, one, datagram), handed=False)
 
     def datagram(
         self, message: bytes, peer: IPv4Address | IPv6Address | None, send: Callable[[bytes], None], *,
@@ -138,14 +156,16 @@ class ZoneListener:
         protocol.data_received(data)
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        if task is None or len(self._connections) >= self.limits.max_connections:
+        task, peer = asyncio.current_task(), _peer(writer.get_extra_info("peername"))
+        of = _site(peer)
+        if task is None or not self._has_room(of):
+            self.server.refused_connection()
             writer.transport.abort()
             return
-        self._connections.add(task)
+        self._connections[task] = of
         writer.transport.set_write_buffer_limits(high=WRITE_HIGH_BYTES)
         try:
-            await self._serve(reader, writer, _peer(writer.get_extra_info("peername")))
+            await self._serve(reader, writer, peer)
             writer.close()
         except (OSError, EOFError, TimeoutError):  # went away, cut, too slow
             writer.transport.abort()
@@ -155,7 +175,11 @@ class ZoneListener:
             log.exception("a transfer failed unexpectedly", exc_info=error)
             writer.transport.abort()
         finally:
-            self._connections.discard(task)
+            del self._connections[task]
+
+    def _has_room(self, of: IPv4Address | IPv6Network | None) -> bool:
+        most, there = self.limits.max_connections, [*self._connections.values()]
+        return len(there) < most and there.count(of) < max(LEAST_SHARE, most // SHARE)
 
     async def _serve(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, peer: IPv4Address | IPv6Address | None
@@ -171,27 +195,20 @@ class ZoneListener:
                 return
             async with asyncio.timeout(limits.request_seconds):
                 message = await reader.readexactly(length)
+            good = True
             async with contextlib.aclosing(self.server.respond(message, tcp=True, peer=peer)) as answer:
                 async for one in answer:
                     writer.write(len(one).to_bytes(2, "big") + one)
                     async with asyncio.timeout(limits.request_seconds):
                         await writer.drain()
+                    good = _is_good(one)
+            if not good:
+                return
 
 
-class _Datagrams(asyncio.DatagramProtocol):
-    def __init__(self, listener: ZoneListener) -> None:
-        self._listener = listener
-        self._transport: asyncio.DatagramTransport | None = None
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast("asyncio.DatagramTransport", transport)
-
-    def datagram_received(self, data: bytes, address: tuple[str, int]) -> None:
-        def send(message: bytes) -> None:
-            if self._transport is not None and not self._transport.is_closing():
-                self._transport.sendto(message, address)
-
-        self._listener.datagram(data, _peer(address), send, handed=False)
+def _send(one: socket.socket, datagram: DnsDatagram, message: bytes) -> None:
+    if one.fileno() >= 0:  # it was not stopped meanwhile
+        datagram.answer(one.fileno(), message)
 
 
 def _beside(stream: socket.socket) -> socket.socket:
@@ -206,6 +223,16 @@ def _beside(stream: socket.socket) -> socket.socket:
         opened.close()
         raise
     return opened
+
+
+def _is_good(answer: bytes) -> bool:
+    """Whether an answer is one to a secondary that may have the zone: it gets records, or is told to come again."""
+    return answer[6:8] != b"\0\0" or answer[3] & 0xF == dns.rcode.SERVFAIL
+
+
+def _site(peer: IPv4Address | IPv6Address | None) -> IPv4Address | IPv6Network | None:
+    """Whose an address is, as far as it shows."""
+    return IPv6Network((peer, _SITE_BITS), strict=False) if isinstance(peer, IPv6Address) else peer
 
 
 def _peer(address: object) -> IPv4Address | IPv6Address | None:

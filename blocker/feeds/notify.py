@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import time
 from typing import TYPE_CHECKING
 
 import dns.exception
@@ -21,6 +20,7 @@ import structlog
 from dns.rdataclass import IN
 from dns.rdatatype import SOA
 
+from blocker.feeds.glance import HEAD_BYTES, is_plain
 from blocker.feeds.tally import Notice
 
 if TYPE_CHECKING:
@@ -34,6 +34,8 @@ FIRST_RETRY = 1.0
 LAST_RETRY = 60.0
 # After so long a secondary has looked by itself, or is gone.
 GIVE_UP_SECONDS = 3600.0
+# Silence after which a secondary counts as deaf, over all versions that it was told of meanwhile.
+DEAF_SECONDS = 60.0
 
 log = structlog.get_logger(__name__)
 
@@ -43,14 +45,18 @@ class Notifier:
 
     def __init__(self) -> None:
         self._running: dict[tuple[str, SecondarySettings], asyncio.Task[None]] = {}
+        self._silent: dict[tuple[str, SecondarySettings], float] = {}  # since when, of the loop's clock
 
     def announce(self, version: Version, keys: Keyring, tally: Tally) -> None:
         """Tell a zone's secondaries of a version; older notices of it are given up."""
         name = version.plan.name
+        told = [one for one in version.plan.settings.secondaries if one.notify]
         for at in [at for at in self._running if at[0] == name]:
             self._running.pop(at).cancel()
-        for secondary in version.plan.settings.secondaries:
-            self._running[name, secondary] = asyncio.create_task(_tell(version, secondary, keys, tally))
+        for at in [at for at in self._silent if at[0] == name and at[1] not in told]:
+            del self._silent[at]
+        for secondary in told:
+            self._running[name, secondary] = asyncio.create_task(self._tell(version, secondary, keys, tally))
 
     async def stop(self) -> None:
         """Tell nothing more; may be called twice."""
@@ -60,32 +66,33 @@ class Notifier:
             task.cancel()
         await asyncio.gather(*running, return_exceptions=True)
 
-
-async def _tell(version: Version, secondary: SecondarySettings, keys: Keyring, tally: Tally) -> None:
-    wait, end = FIRST_RETRY, time.monotonic() + GIVE_UP_SECONDS
-    while time.monotonic() < end:
-        notice = _notice(version, secondary, keys)
-        code: int | None = None
-        tally.notices[Notice.SENT] += 1
-        with contextlib.suppress(OSError, TimeoutError):
-            async with asyncio.timeout(wait):
-                code = await _ask(notice, secondary)
-        if code == dns.rcode.NOERROR:
-            tally.notices[Notice.ACKNOWLEDGED] += 1
-            return
-        if code is not None:
-            tally.notices[Notice.REFUSED] += 1
-            # Its configuration does not let this node tell it, which no repeat changes.
-            log.warning(
-                "a secondary refuses notices",
-                zone=version.plan.name,
-                rcode=dns.rcode.to_text(dns.rcode.Rcode(code)),
-            )
-            return
-        await asyncio.sleep(wait)
-        wait = min(wait * 2, LAST_RETRY)
-    tally.notices[Notice.UNANSWERED] += 1
-    log.warning("a secondary does not answer notices", zone=version.plan.name)
+    async def _tell(self, version: Version, secondary: SecondarySettings, keys: Keyring, tally: Tally) -> None:
+        zone, clock = version.plan.name, asyncio.get_running_loop().time
+        wait, end, counted = FIRST_RETRY, clock() + GIVE_UP_SECONDS, False
+        while clock() < end:
+            notice = _notice(version, secondary, keys)
+            code: int | None = None
+            since = self._silent.setdefault((zone, secondary), clock())
+            tally.notices[Notice.SENT] += 1
+            with contextlib.suppress(OSError, TimeoutError):
+                async with asyncio.timeout(wait):
+                    code = await _ask(notice, secondary)
+            if code is not None:
+                self._silent.pop((zone, secondary), None)
+            if code == dns.rcode.NOERROR:
+                tally.heard(secondary)
+                return
+            if code is not None:
+                tally.notices[Notice.REFUSED] += 1
+                # Its configuration does not let this node tell it, which no repeat changes.
+                log.warning("a secondary refuses notices", zone=zone, rcode=dns.rcode.to_text(dns.rcode.Rcode(code)))
+                return
+            if not counted and clock() - since >= DEAF_SECONDS:
+                counted = True
+                tally.notices[Notice.UNANSWERED] += 1
+                log.warning("a secondary does not answer notices", zone=zone)
+            await asyncio.sleep(wait)
+            wait = min(wait * 2, LAST_RETRY)
 
 
 def _notice(version: Version, secondary: SecondarySettings, keys: Keyring) -> dns.message.Message:
@@ -109,6 +116,8 @@ async def _ask(notice: dns.message.Message, secondary: SecondarySettings) -> int
         transport.sendto(wire)
         while True:
             answer = await answers.get()
+            if len(answer) < HEAD_BYTES or not is_plain(answer, answer=True):
+                continue
             with contextlib.suppress(dns.exception.DNSException):
                 told = dns.message.from_wire(
                     answer,

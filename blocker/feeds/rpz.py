@@ -154,8 +154,8 @@ class RpzFeed:
                     await self._wait(store, after)
             except BlockerError as error:
                 self._tell("", str(error))
-            except Exception as error:  # the zones must outlive any fault of ours
-                log.exception("zones: following failed unexpectedly", exc_info=error)
+            except Exception as error:  # noqa: BLE001 - told; the zones must outlive any fault of ours
+                self._unexpected("", error)
             finally:
                 if store is not None:
                     await store.abort()
@@ -202,7 +202,6 @@ class RpzFeed:
     async def _sync(self, store: Store) -> None:
         await store.epoch()
         heads = await store.heads()
-        self._tell("", "")
         await self._restore()
         for name, served in list(self._zones.items()):
             detail = ""
@@ -210,9 +209,13 @@ class RpzFeed:
                 await self._bring_up(store, served, heads)
             except BlockerError as error:
                 detail = str(error)
+            except Exception as error:  # noqa: BLE001 - told; and one zone any fault in making another
+                self._unexpected(name, error)
+                continue
             if not detail:
                 served.tally.checked = time.time()
             self._tell(name, detail)
+        self._tell("", "")
 
     async def _bring_up(self, store: Store, served: Served, heads: Mapping[str, Head]) -> None:
         """Make a zone what its lists say.
@@ -270,10 +273,9 @@ class RpzFeed:
         if before is not None and delta is not None:
             if version.since is not None and is_newer(version.since, before.serial):
                 log.warning("zone: the store had forgotten its serials; it is sent whole", zone=version.plan.name)
-            served.history.add(before, version, delta)
             if not is_newer(version.serial, before.serial):
                 log.error("zone: its serial went back, so secondaries keep what they have", zone=version.plan.name)
-        served.renew(version)
+        served.publish(version, delta)
         addresses, digests, names = version.zone.left_out
         said = dict(zip(("block", "inspect", "pass"), version.zone.counts[1:], strict=True))
         log.info("zone", zone=version.plan.name, serial=version.serial, **said)
@@ -284,6 +286,13 @@ class RpzFeed:
             )  # fmt: skip
         self.notifier.announce(version, self._keys, served.tally)
         return True
+
+    def _unexpected(self, zone: str, error: Exception) -> None:
+        """Say what nobody thought of, once, with its place."""
+        detail = f"failed unexpectedly: {type(error).__name__}"
+        if self._told.get(zone) != detail:
+            log.error("zones: following failed unexpectedly", exc_info=error)
+        self._tell(zone, detail)
 
     def _tell(self, zone: str, detail: str) -> None:
         """Say once what is wrong, and once that it is over."""

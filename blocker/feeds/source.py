@@ -114,7 +114,9 @@ class ZoneSource:
         # Keyed: of a zone with few names a bare digest could be tried out.
         mark = hmac.new(self._seal, b"blocker zone " + said, hashlib.sha256).hexdigest()
         served = None if before is None else (before.serial, before.mark)
-        found = await store.zone_serial(plan.name, mark, rank_of(heads), served=served, forced=forced)
+        found = await store.zone_serial(
+            plan.name, mark, rank_of(heads), served=served, forced=forced, at_least=plan.settings.serial_at_least
+        )
         if found is None:
             return None
         return Version(plan=plan, serial=found.serial, zone=zone, mark=mark, since=found.since)
@@ -131,8 +133,9 @@ async def confirmed(
         StoreError: The store cannot be written.
     """
     found = await store.zone_serial(
-        version.plan.name, version.mark, rank_of(heads), served=(version.serial, version.mark), forced=forced, kept=True
-    )
+        version.plan.name, version.mark, rank_of(heads), served=(version.serial, version.mark), forced=forced,
+        kept=True, at_least=version.plan.settings.serial_at_least,
+    )  # fmt: skip
     return None if found is None else replace(version, serial=found.serial, since=found.since)
 
 

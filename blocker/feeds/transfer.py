@@ -29,29 +29,29 @@ import dns.opcode
 import dns.rcode
 import dns.rrset
 from dns.rdataclass import IN
-from dns.rdatatype import AXFR, IXFR, NS, SOA
+from dns.rdatatype import AXFR, IXFR, NS, OPT, SOA
 
 from blocker._native import ZoneMessages
 from blocker.feeds import signing
+from blocker.feeds.glance import HEAD_BYTES, is_plain, question_of
 from blocker.feeds.history import condensed
 from blocker.feeds.signing import Keyring, Signer
 from blocker.feeds.tally import Failure, Sent, Tally
 from blocker.feeds.zone import is_newer
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Iterable, Sequence
+    from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
     from ipaddress import IPv4Address, IPv6Address
 
     from blocker._native import Zone, ZoneDelta
     from blocker.feeds.history import History
+    from blocker.feeds.tally import Contact
     from blocker.feeds.zone import Plan, Record, Version
 
 # Bytes of one message over TCP: its length has 16 bits (RFC 1035 section 4.2.2).
 MAX_MESSAGE = 65_535
 # Messages made in one go in a thread: few hops, and 256 KiB waiting at most.
 BATCH = 4
-# Of a message's head (RFC 1035 section 4.1.1).
-HEAD_BYTES = 12
 _QR = 0x8000
 _OPCODE = 0x7800
 # EDNS(0) without options: whoever sends one gets one (RFC 6891 section 6.1.1).
@@ -74,20 +74,33 @@ class Served:
     version: Version | None = None
     tally: Tally = field(default_factory=Tally)
 
-    def renew(self, version: Version) -> None:
-        """Serve another version, which no secondary has yet."""
+    def publish(self, version: Version, delta: ZoneDelta | None) -> None:
+        """Put a version in place, in one step with what changed since the last."""
+        if self.version is not None:
+            if delta is not None:
+                self.history.add(self.version, version, delta)
+            self.tally.superseded(self.version.serial)
         self.version = version
-        self.tally.outdated()
 
-    def seen(self, request: _Request, serial: int | None = None) -> None:
-        """Note that a secondary has asked, and which version it has."""
-        newest = None if self.version is None else self.version.serial
-        self.tally.seen(self.plan.settings.secondaries, request.peer, request.key, serial, newest)
+    def seen(self, request: _Request) -> None:
+        """Note that a secondary has asked."""
+        if self.version is not None:
+            for contact in self._met(request):
+                contact.ask(self.version.serial, _known(request), transfer=request.kind in (AXFR, IXFR))
+
+    def sent(self, request: _Request, serial: int) -> None:
+        """Note that a version was written to its end."""
+        for contact in self._met(request):
+            contact.was_sent(serial)
+
+    def _met(self, request: _Request) -> Iterator[Contact]:
+        return self.tally.met(self.plan.settings.secondaries, request.peer, request.key)
 
 
 @dataclass(frozen=True, slots=True)
 class _Request:
     message: dns.message.Message
+    asked: bytes
     name: dns.name.Name
     kind: int
     signer: Signer | None
@@ -120,6 +133,11 @@ class ZoneServer:
         """The zones' names on the wire."""
         return [served.plan.wire_origin for served in self._zones.values()]
 
+    def refused_connection(self) -> None:
+        """Note one that was refused; which zone it was for nobody knows."""
+        for served in self._zones.values():
+            served.tally.failed[Failure.CONNECTIONS] += 1
+
     def answers(self, name: dns.name.Name) -> bool:
         """Whether a name is a zone's own or below it, so that nobody else is to be asked about it."""
         return any(name.is_subdomain(origin) for origin in self._zones)
@@ -139,7 +157,7 @@ class ZoneServer:
             yield answer
             return
         request, served = answer
-        served.seen(request, _known(request))
+        served.seen(request)
         if request.kind in (SOA, NS) or not tcp:
             yield _top(request, served)
             return
@@ -148,7 +166,7 @@ class ZoneServer:
                 await self._running.acquire()
         except TimeoutError:
             served.tally.failed[Failure.BUSY] += 1
-            yield _refusal(request.message, request.signer, dns.rcode.SERVFAIL)
+            yield _refusal(request.message, request.asked, dns.rcode.SERVFAIL, request.signer)
             return
         try:
             async with contextlib.aclosing(self._transfer(request, served)) as messages:
@@ -163,12 +181,12 @@ class ZoneServer:
         """The request and its zone, or what is answered at once."""
         if struct.unpack_from("!H", wire, 2)[0] & _OPCODE != dns.opcode.to_flags(dns.opcode.QUERY):
             return _bare(wire, dns.rcode.NOTIMP)
-        message = dns.message.from_wire(wire, keyring=False)
-        if len(message.question) != 1:
+        if not is_plain(wire):  # from anybody so far: what it could cost is bounded before it is parsed
             return _bare(wire, dns.rcode.FORMERR)
+        message, asked = dns.message.from_wire(wire, keyring=False), question_of(wire)
         question = message.question[0]
         if message.edns > 0:  # told which version is known here (RFC 6891 section 6.1.3)
-            return _refusal(message, None, dns.rcode.BADVERS)
+            return _refusal(message, asked, dns.rcode.BADVERS)
         served = self._zones.get(question.name) if question.rdclass == IN else None
         signer = None
         if message.tsig is not None:
@@ -176,26 +194,26 @@ class ZoneServer:
             if error:
                 if served is not None:
                     served.tally.failed[Failure.SIGNATURE] += 1
-                return self._bad_signature(message, error)
+                return self._bad_signature(message, asked, error)
             signer = Signer(self._keys[message.tsig.name], message.mac or b"")
         transfer = question.rdtype in (AXFR, IXFR)
         if served is None:
-            return _refusal(message, signer, dns.rcode.NOTAUTH if transfer else dns.rcode.REFUSED)
+            return _refusal(message, asked, dns.rcode.NOTAUTH if transfer else dns.rcode.REFUSED, signer)
         key = None if message.tsig is None else message.tsig.name
         if not _may_have(served.plan, key, peer):
             served.tally.failed[Failure.ACCESS] += 1
-            return _refusal(message, signer, dns.rcode.REFUSED)
+            return _refusal(message, asked, dns.rcode.REFUSED, signer)
         if not (transfer or question.rdtype in (SOA, NS)):
-            return _refusal(message, signer, dns.rcode.REFUSED)
+            return _refusal(message, asked, dns.rcode.REFUSED, signer)
         if question.rdtype == AXFR and not tcp:
-            return _refusal(message, signer, dns.rcode.FORMERR)
+            return _refusal(message, asked, dns.rcode.FORMERR, signer)
         if served.version is None:
             served.tally.failed[Failure.UNREADY] += 1
-            return _refusal(message, signer, dns.rcode.SERVFAIL)
-        return _Request(message, question.name, question.rdtype, signer, key, peer), served
+            return _refusal(message, asked, dns.rcode.SERVFAIL, signer)
+        return _Request(message, asked, question.name, question.rdtype, signer, key, peer), served
 
-    def _bad_signature(self, message: dns.message.Message, error: int) -> bytes:
-        answer = _answer(message, dns.rcode.NOTAUTH).to_wire()
+    def _bad_signature(self, message: dns.message.Message, asked: bytes, error: int) -> bytes:
+        answer = _refusal(message, asked, dns.rcode.NOTAUTH)
         if error == dns.rcode.BADTIME and message.tsig is not None:  # signed, and says what time it is here
             now = int(time.time()).to_bytes(6, "big")
             return Signer(self._keys[message.tsig.name], message.mac or b"", error=error, other=now).sign(answer)
@@ -207,7 +225,7 @@ class ZoneServer:
             return
         serial = _known(request)
         if request.kind == IXFR and serial is None:
-            yield _refusal(request.message, request.signer, dns.rcode.FORMERR)
+            yield _refusal(request.message, request.asked, dns.rcode.FORMERR, request.signer)
             return
         # Looked up now, since a new version may take this one's place at any time.
         steps = () if serial is None else served.history.since(serial)
@@ -227,7 +245,8 @@ class ZoneServer:
         finally:
             if ended:
                 tally.sent[question, what] += 1
-                served.seen(request, version.serial)
+                if what is not Sent.CURRENT:
+                    served.sent(request, version.serial)
             else:
                 tally.failed[Failure.CUT] += 1
 
@@ -275,9 +294,12 @@ def _may_have(plan: Plan, key: dns.name.Name | None, peer: IPv4Address | IPv6Add
 
 def _top(request: _Request, served: Served) -> bytes:
     """The SOA or NS of a zone."""
-    version = served.version
-    answer = _answer(request.message, dns.rcode.NOERROR)
-    answer.flags |= dns.flags.AA
+    message, version = request.message, served.version
+    answer = dns.message.Message(message.id)
+    answer.flags = dns.flags.QR | dns.flags.AA | (message.flags & dns.flags.RD)
+    answer.question = list(message.question)
+    if message.edns >= 0:
+        answer.use_edns(0, 0, 1232)
     if version is not None:
         plan = version.plan
         data = plan.ns if request.kind == NS else plan.soa(version.serial)
@@ -286,18 +308,11 @@ def _top(request: _Request, served: Served) -> bytes:
     return wire if request.signer is None else request.signer.sign(wire)
 
 
-def _answer(message: dns.message.Message, code: int) -> dns.message.Message:
-    answer = dns.message.Message(message.id)
-    answer.flags = dns.flags.QR | (message.flags & dns.flags.RD)
-    answer.question = list(message.question)
-    if message.edns >= 0:
-        answer.use_edns(0, 0, 1232)
-    answer.set_rcode(dns.rcode.Rcode(code))
-    return answer
-
-
-def _refusal(message: dns.message.Message, signer: Signer | None, code: int) -> bytes:
-    wire = _answer(message, code).to_wire()
+def _refusal(message: dns.message.Message, asked: bytes, code: int, signer: Signer | None = None) -> bytes:
+    """An answer that has nothing but the question and a code."""
+    opt = b"" if message.edns < 0 else struct.pack("!BHHIH", 0, OPT, 1232, code >> 4 << 24, 0)
+    flags = _QR | (message.flags & dns.flags.RD) | (code & 0xF)
+    wire = struct.pack("!6H", message.id, flags, 1, 0, 0, bool(opt)) + asked + opt
     return wire if signer is None else signer.sign(wire)
 
 

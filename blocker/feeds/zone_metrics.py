@@ -12,13 +12,20 @@
 | `blocker_zone_tsig_keys`                  | zone                 | keys that may have it; 0: networks alone          |
 | `blocker_zone_transfers_total`            | zone, question, sent | axfr, ixfr to the end; whole, difference, current |
 | `blocker_zone_transfer_bytes_total`       | zone, question       | of their messages; of those that were cut too     |
-| `blocker_zone_failures_total`             | zone, reason         | access, signature, unready, busy; cut transfers   |
+| `blocker_zone_failures_total`             | zone, reason         | access, signature, unready, busy; cut transfers;  |
+|                                           |                      | connections refused, which count for every zone   |
 | `blocker_zone_notices_total`              | zone, result         | datagrams sent, acknowledged, refused, unanswered |
 | `blocker_zone_secondary_lag`              | zone, secondary      | by how much its serial is behind; none: not known |
 | `blocker_zone_secondary_behind_seconds`   | zone, secondary      | for how long it has been; none: not known         |
 | `blocker_zone_secondary_age_seconds`      | zone, secondary      | since it last asked; none: not since the start    |
 | `blocker_zone_secondary_expected_seconds` | zone, secondary      | since this node looks out for it                  |
+| `blocker_zone_secondary_state`            | zone, secondary,     | 1 for the one that holds: current, behind, ahead, |
+|                                           | state                | unknown                                           |
+| `blocker_zone_secondary_notice_age_`      | zone, secondary      | since it last acknowledged a notice; none: not    |
+| `seconds`                                 |                      | since the start, or `notify = false`              |
 
+A secondary is behind by its own word, or as far as it must be: a version that came while nothing was known of it is one
+that it does not have yet, and a transfer that was sent is not taken until it says so, or looks and leaves it at that.
 Serial, names and state of a zone are `RpzFeed.families`. A zone's serials are seconds of versions, so a lag is about
 the time by which a secondary's lists are older, but after a store that forgot serials, which leap a day then. For how
 long a secondary has been behind is measured, and knows nothing of leaps. A secondary of several primaries asks one of
@@ -33,8 +40,7 @@ from typing import TYPE_CHECKING
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from blocker.feeds.tally import Failure, Notice, Sent
-from blocker.feeds.zone import is_newer
+from blocker.feeds.tally import Failure, Notice, Sent, Standing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -142,14 +148,26 @@ def _secondaries(zones: Iterable[Served]) -> Iterator[Metric]:
     expected = GaugeMetricFamily(
         "blocker_zone_secondary_expected_seconds", "Since a secondary is looked out for.", labels=labels
     )
+    heard = GaugeMetricFamily(
+        "blocker_zone_secondary_notice_age_seconds", "Since a secondary last acknowledged a notice.", labels=labels
+    )
+    state = GaugeMetricFamily(
+        "blocker_zone_secondary_state", "How a secondary's version compares: 1 or 0.", labels=[*labels, "state"]
+    )
     for served in zones:
         for secondary, contact in served.tally.contacts.items():
             of = [served.plan.name, secondary]
             expected.add_metric(of, max(0.0, now - contact.expected))
-            if contact.asked is not None:
-                age.add_metric(of, max(0.0, now - contact.asked))
-            if contact.serial is not None and served.version is not None:
-                serial = served.version.serial
-                lag.add_metric(of, (serial - contact.serial) % 2**32 if is_newer(serial, contact.serial) else 0)
+            for family, at in ((age, contact.asked), (heard, contact.heard)):
+                if at is not None:
+                    family.add_metric(of, max(0.0, now - at))
+            if served.version is None:
+                continue
+            serial = served.version.serial
+            standing = contact.standing(serial)
+            for one in Standing:
+                state.add_metric([*of, one], one is standing)
+            if contact.serial is not None and standing is not Standing.AHEAD:
+                lag.add_metric(of, (serial - contact.serial) % 2**32)
                 behind.add_metric(of, 0.0 if contact.behind is None else max(0.0, now - contact.behind))
-    yield from (lag, behind, age, expected)
+    yield from (lag, behind, age, expected, heard, state)

@@ -25,7 +25,7 @@ from blocker.gateways.forwarder import Forwarder
 from blocker.gateways.listener import Listener, close_all
 from blocker.gateways.shares import Shares
 from blocker.gateways.tls_server import TlsServer
-from blocker.sockets import bind, shown
+from blocker.sockets import answer_from_asked, bind, shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -46,8 +46,6 @@ _SUB_ERROR = 5
 _QUEUE_BYTES = 4 * 2**20
 # Tries to find a port that is free for UDP as it is for TCP.
 _TRIES = 20
-# From which address a datagram was meant for (ip(7)); Python has no name for it yet.
-_IP_PKTINFO = 8
 
 
 class Primary(Protocol):
@@ -258,11 +256,7 @@ def _answer(one: socket.socket, datagram: DnsDatagram, message: bytes) -> None:
 def _prepare(one: socket.socket) -> None:
     with contextlib.suppress(OSError):
         one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _QUEUE_BYTES)
-    address = str(one.getsockname()[0])
-    if address == "0.0.0.0":  # noqa: S104 - nothing is bound
-        one.setsockopt(socket.IPPROTO_IP, _IP_PKTINFO, 1)
-    elif address == "::":
-        one.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
+    answer_from_asked(one)
 
 
 def _tls_context(certificate: Path, key: Path) -> ssl.SSLContext:

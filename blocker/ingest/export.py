@@ -8,6 +8,7 @@ elsewhere a rule goes out without them, and they are counted too.
 from __future__ import annotations
 
 import contextlib
+import grp
 import os
 import secrets
 from dataclasses import dataclass
@@ -148,17 +149,27 @@ def write(lines: Iterable[str], target: TextIO) -> None:
     target.flush()
 
 
-def write_file(lines: Iterable[str], path: Path) -> None:
-    """Write a file of mode 0600 that is there whole or, if anything fails, as it was before.
+def write_file(lines: Iterable[str], path: Path, *, mode: int = 0o600, group: str | None = None) -> None:
+    """Write a file that is there whole or, if anything fails, as it was before.
+
+    Args:
+        lines: Without their ends.
+        path: Where; what is there is replaced, with its mode and group.
+        mode: Of the file, from its first moment there.
+        group: Name or number of its group; None: that of this process, or of a directory that hands on its own.
 
     Raises:
-        BlockerError: It cannot be written.
+        BlockerError: It cannot be written, or given to the group.
     """
+    number = None if group is None else _group(group)
     partial = path.with_name(f".{path.name[:100]}.{secrets.token_hex(8)}.partial")
     try:
         descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
         try:
             with os.fdopen(descriptor, "w", encoding="utf-8", newline="\n") as target:
+                if number is not None:  # before the mode, which lets the group in
+                    _give(target.fileno(), number, group)
+                os.fchmod(target.fileno(), mode)
                 write(lines, target)
                 os.fsync(target.fileno())
             partial.replace(path)
@@ -168,3 +179,19 @@ def write_file(lines: Iterable[str], path: Path) -> None:
             raise
     except OSError as error:
         raise BlockerError(f"{path} cannot be written: {error.strerror}") from None
+
+
+def _group(name: str) -> int:
+    try:
+        return int(name) if name.isdecimal() else grp.getgrnam(name).gr_gid
+    except KeyError:
+        raise BlockerError(f"there is no group {name!r} on this machine") from None
+
+
+def _give(descriptor: int, number: int, group: str | None) -> None:
+    try:
+        os.fchown(descriptor, -1, number)
+    except PermissionError:
+        raise BlockerError(
+            f"the file cannot be given to group {group}: make this user a member of it (usermod -aG), and log in anew"
+        ) from None

@@ -287,7 +287,7 @@ class Store(Changes):
 
     async def zone_serial(
         self, zone: str, digest: str, rank: int, *, served: tuple[int, str] | None = None, forced: bool = False,
-        kept: bool = False,
+        kept: bool = False, at_least: int | None = None,
     ) -> ZoneSerial | None:  # fmt: skip
         """The serial of a zone's version, the same for every node that asks for it; greater than any before.
 
@@ -298,12 +298,13 @@ class Store(Changes):
             served: Serial and digest of what the node serves, which the store may have forgotten.
             forced: Whether it counts even if a version of newer lists is there: these were forgotten by a failover.
             kept: Whether the node has nothing newer than what it serves, and only wants to know whether that holds.
+            at_least: The lowest serial that will do.
 
         Returns:
             It, or None where another node has made a version from newer lists.
         """
         key = self._keys.zone(zone)
-        said = (digest, rank, int(forced), int(kept), *(served or ("", "")))
+        said = (digest, rank, int(forced), int(kept), *(served or ("", "")), "" if at_least is None else at_least)
         serial, since = await self._session.script("number a zone", scripts.ZONE_SERIAL, [key], *said)
         return None if serial < 0 else ZoneSerial(serial, since)
 

@@ -172,7 +172,7 @@ TIME = Script("return redis.call('TIME')")
 # oldest that is still noted: no differences lead to a version from before.
 # KEYS: the zone. ARGV: digest of what it says, rank of the lists it was made from (the sum of all serials), 1 where a
 # lower rank counts as well: a failover may have forgotten commits; 1 where this is what the node serves and there is
-# nothing newer; serial and digest of what the node serves, '' for none.
+# nothing newer; serial and digest of what the node serves, '' for none; the lowest serial that is wanted, '' for any.
 # Returns the serial and the first that is certain; -1 twice for none. `given` is what was given since then, as
 # `<serial>:<digest> `, of the digest as much as no two share. Serials are of 32 bits and wrap around (RFC 1982), which
 # seconds do in 2106.
@@ -188,15 +188,18 @@ local function later(serial, other)
   return serial
 end
 local function first() return tonumber(given:match('^%d+') or known) end
+local least = tonumber(ARGV[7])
+local low = least and known and is_newer(least, known)
 local forgot = served and not (' ' .. given):find(' ' .. entry(served, ARGV[6]), 1, true)
   and not (known and is_newer(first(), served))
-if known and not forgot and digest == found[1] then
+if known and not forgot and not low and digest == found[1] then
   if rank > tonumber(found[3]) then redis.call('HSET', KEYS[1], 'rank', ARGV[2]) end
   return {known, first()}
 end
 if known and rank < tonumber(found[3]) and not forced then return {-1, -1} end
-if kept and not forgot then return {served, first()} end
+if kept and not forgot and not low then return {served, first()} end
 local serial = later(later(tonumber(redis.call('TIME')[1]) % ALL, known), served)
+if least then serial = later(serial, (least - 1) % ALL) end
 if forgot then serial, given = (serial + LEAP) % ALL, '' end
 given = given .. entry(serial, digest)
 while #given > NOTED do given = given:match(' (.*)') end

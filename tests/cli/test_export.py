@@ -37,6 +37,26 @@ def test_a_zone_is_written_as_a_file_that_others_read(empty: CommandLine, tmp_pa
     assert printed.out == file.read_text("utf-8"), "the same zone has the same serial"
 
 
+def test_a_file_keeps_its_mode_and_group_at_each_update(empty: CommandLine, tmp_path: Path) -> None:
+    empty.settings["feeds__rpz__zones"] = ZONES
+    (tmp_path / "list.txt").write_text("http://*.listed.example\n")
+    assert empty("lists", "push", "police", "list.txt", "--publish").code == 0
+    file = tmp_path / "zone"
+    its = str(file.parent.stat().st_gid)
+    export = ("export", "rpz", "police", "--output", str(file))
+    for _ in range(2):  # the second one replaces a file
+        assert empty(*export, "--mode", "0640", "--group", its).code == 0
+        assert stat.S_IMODE(file.stat().st_mode) == 0o640
+        assert str(file.stat().st_gid) == its
+    before = file.stat()
+    assert "no group 'nobody-is-in-it'" in empty.refused(*export, "--group", "nobody-is-in-it")
+    assert empty(*export, "--mode", "0644").code == 2, "a list is nothing for others"
+    assert file.stat() == before
+    assert [path.name for path in tmp_path.iterdir() if "partial" in path.name] == []
+    assert empty(*export).code == 0
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+
+
 def test_what_is_not_there_is_named(empty: CommandLine) -> None:
     assert "[feeds.rpz.zones.police]" in empty.refused("export", "rpz", "police")
     empty.settings["feeds__rpz__zones"] = ZONES

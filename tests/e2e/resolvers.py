@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import os
+import pwd
+import shutil
 import subprocess
+import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import dns.exception
 import dns.flags
@@ -19,7 +23,7 @@ from tests.e2e.processes import spawn, until
 from tests.redis_server import free_port
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from tests.redis_server import RedisServer
 
@@ -36,12 +40,13 @@ class Feeding(Node):
     """A node with one zone, told to one secondary."""
 
     def __init__(
-        self, directory: Path, redis: RedisServer, secondary: int, *, signed: bool = True,
-        **settings: str,
+        self, directory: Path, redis: RedisServer, secondary: int, *, signed: bool = True, zone: str = "",
+        notify: bool = True, **settings: str,
     ) -> None:  # fmt: skip
         self.zone_port = free_port()
         self.zone_file: Path | None = None
-        key = ', key = "resolver"' if signed else ""
+        self.zone_options: tuple[str, ...] = ()
+        key = (', key = "resolver"' if signed else "") + ("" if notify else ", notify = false")
         super().__init__(
             directory,
             redis,
@@ -53,6 +58,7 @@ class Feeding(Node):
             secret = "{SECRET}"
             [feeds.rpz.zones.police]
             origin = "{ZONE}"
+            {zone}
             keys = ["resolver"]
             networks = [{"" if signed else '"127.0.0.0/8"'}]
             secondaries = [{{ address = "127.0.0.1", port = {secondary}{key} }}]
@@ -79,7 +85,7 @@ class Feeding(Node):
     def export(self) -> None:
         """Write the zone where a resolver reads it from a file."""
         if self.zone_file is not None:
-            self.command("export", "rpz", "police", "--output", str(self.zone_file))
+            self.command("export", "rpz", "police", "--output", str(self.zone_file), *self.zone_options)
 
 
 def rcode(port: int, name: str) -> str:
@@ -97,13 +103,14 @@ def answer(port: int, name: str, kind: str = "A") -> tuple[str, list[str]]:
 
 
 class Origin:
-    """An authoritative BIND for the names that are not listed: everything under `example.` has 192.0.2.1."""
+    """An authoritative BIND for the names that are not listed: everything under `example.` has 192.0.2.1, and mail."""
 
     def __init__(self, directory: Path) -> None:
         self.port = free_port()
         directory.mkdir()
         (directory / "example.zone").write_text(
             "$TTL 5\n@ IN SOA ns.example. x.example. 1 60 60 60 5\n@ IN NS ns.example.\n* IN A 192.0.2.1\n"
+            '* IN MX 10 mail.example.\n* IN TXT "v=spf1 mx"\n* IN CAA 0 issue "ca.example"\n'
             f"*.listed IN A 192.0.2.1\nalias IN CNAME deep.{BLOCKED}.\n",
             "utf-8",
         )
@@ -121,10 +128,10 @@ class Origin:
         end(self.process)
 
 
-def spawn_logged(command: Sequence[str], directory: Path) -> subprocess.Popen[bytes]:
+def spawn_logged(command: Sequence[str], directory: Path, **options: Any) -> subprocess.Popen[bytes]:  # noqa: ANN401
     """A process whose output is in `log` of its directory."""
     with (directory / "log").open("wb") as log:
-        return spawn(command, cwd=directory, stdout=log, stderr=subprocess.STDOUT)
+        return spawn(command, cwd=directory, stdout=log, stderr=subprocess.STDOUT, **options)
 
 
 def end(process: subprocess.Popen[bytes]) -> None:
@@ -144,10 +151,13 @@ class Resolver:
     files: tuple[str, ...] = ()
     signed = True  # whether it knows TSIG
     decides_aliases = True  # whether it looks at where names lead (CNAME)
+    notified = True  # whether it is told of new versions
+    zone = ""  # more settings of the zone
+    options: Mapping[str, Any] = {}  # of its process
 
     def __init__(self, directory: Path, node: Feeding, port: int, origin: Origin) -> None:
-        self.port, self.directory = port, directory
-        directory.mkdir()
+        self.port, self.directory = port, self.place(directory)
+        directory = self.directory
         changes = self.changes(node, origin)
         for name in self.files:
             text = (DEPLOY / self.package / name).read_text("utf-8")
@@ -155,7 +165,12 @@ class Resolver:
                 assert len(self.files) > 1 or found in text, f"{name} has no {found}"
                 text = text.replace(found, put)
             (directory / name).write_text(text, "utf-8")
-        self.process = spawn_logged(self.command(), directory)
+        self.process = spawn_logged(self.command(), directory, **self.options)
+
+    def place(self, directory: Path) -> Path:
+        """Make its directory."""
+        directory.mkdir()
+        return directory
 
     def changes(self, node: Feeding, origin: Origin) -> Iterable[tuple[str, str]]:
         """What is another place here: text and what takes its place."""
@@ -216,6 +231,16 @@ class BindWithInspection(Bind):
         return ((zone, zone + zone.replace(ZONE, INSPECT)), (f"//   {line}", line), *super().changes(node, origin))
 
 
+class BindAlone(Bind):
+    """BIND that nobody tells, which looks as often as the zone says because its configuration lets it."""
+
+    notified, zone = False, "refresh = 1\n            retry = 1"
+
+    def changes(self, node: Feeding, origin: Origin) -> Iterable[tuple[str, str]]:
+        times = (("min-refresh-time 60", "min-refresh-time 1"), ("min-retry-time 30", "min-retry-time 1"))
+        return (*times, *super().changes(node, origin))
+
+
 class Unbound(Resolver):
     """Unbound, which knows no TSIG."""
 
@@ -241,8 +266,9 @@ class Unbound(Resolver):
 
 
 class PowerDns(Resolver):
-    """PowerDNS Recursor."""
+    """PowerDNS Recursor, which hears no notices."""
 
+    notified = False
     package, files = "pdns-recursor", ("recursor.conf", "blocker.lua")
 
     def changes(self, node: Feeding, origin: Origin) -> Iterable[tuple[str, str]]:
@@ -263,19 +289,43 @@ class PowerDns(Resolver):
 
 
 class Knot(Resolver):
-    """Knot Resolver, which reads the zone from a file."""
+    """Knot Resolver, which reads the zone from a file: where it can be, as the user that its package makes."""
 
     package, files, decides_aliases = "knot-resolver", ("kresd.conf",), False
+    user = "knot-resolver"
+    options = {"user": user, "group": user, "extra_groups": ()} if os.geteuid() == 0 else {}
+
+    def place(self, directory: Path) -> Path:
+        if not self.options:
+            return super().place(directory)
+        made = Path(tempfile.mkdtemp())  # the tests' own directories are closed to other users
+        shutil.chown(made, self.user, self.user)
+        (made / "zones").mkdir(0o750)
+        shutil.chown(made / "zones", group=self.user)
+        return made
 
     def changes(self, node: Feeding, origin: Origin) -> Iterable[tuple[str, str]]:
-        node.zone_file = self.directory / f"{ZONE}.zone"
+        (self.directory / "zones").mkdir(exist_ok=True)
+        node.zone_file = self.directory / "zones" / f"{ZONE}.zone"
+        node.zone_options = ("--mode", "0640", "--group", self.user) if self.options else ()
         node.export()
         forward = f"policy.add(policy.suffix(policy.STUB('127.0.0.1@{origin.port}'), {{todname('example.')}}))\n"
         return (
             ("'127.0.0.1', 53,", f"'127.0.0.1', {self.port},"),
-            ("/var/lib/knot-resolver", str(self.directory)),
+            ("/var/lib/blocker-zones", str(node.zone_file.parent)),
             ("true))\n", f"true))\n{forward}trust_anchors.remove('.')\n"),
         )
 
     def command(self) -> Sequence[str]:
         return ["kresd", "-n", "-c", "kresd.conf", str(self.directory)]
+
+    def check(self) -> None:
+        if self.options:
+            status = Path(f"/proc/{self.process.pid}/status").read_text("utf-8")
+            assert f"\nUid:\t{pwd.getpwnam(self.user).pw_uid}\t" in status
+            assert Path(self.directory / "zones").owner() != self.user, "of another user, and replaced at each update"
+
+    def close(self) -> None:
+        super().close()
+        if self.options:
+            shutil.rmtree(self.directory)

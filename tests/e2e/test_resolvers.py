@@ -10,6 +10,7 @@ from tests.e2e.processes import until
 from tests.e2e.resolvers import (
     BLOCKED,
     Bind,
+    BindAlone,
     BindWithInspection,
     Feeding,
     Knot,
@@ -46,7 +47,7 @@ class Chain:
     def __init__(self, directory: Path, redis: RedisServer, origin: Origin, kind: type[Resolver]) -> None:
         port = free_port()
         (directory / "node").mkdir()
-        self.node = Feeding(directory / "node", redis, port, signed=kind.signed)
+        self.node = Feeding(directory / "node", redis, port, signed=kind.signed, zone=kind.zone, notify=kind.notified)
         try:
             self.node.names("http://first.example/")
             self.resolver = kind(directory / "resolver", self.node, port, origin)
@@ -66,7 +67,7 @@ def chain(tmp_path: Path, redis: RedisServer, origin: Origin, request: pytest.Fi
     running.close()
 
 
-@pytest.mark.parametrize("chain", [Bind, Unbound, PowerDns, Knot], indirect=True)
+@pytest.mark.parametrize("chain", [Bind, BindAlone, Unbound, PowerDns, Knot], indirect=True)
 def test_updates_come_as_differences_and_a_rollback_is_one(chain: Chain) -> None:
     port = chain.resolver.port
     until(lambda: rcode(port, BLOCKED) == "NXDOMAIN")
@@ -97,3 +98,9 @@ def test_hosts_with_listed_pages_go_to_the_url_filter(chain: Chain) -> None:
     assert answer(port, "any.wide.example") == ("NOERROR", ["192.0.2.80"])
     assert answer(port, "a.page.example") == ("NOERROR", ["192.0.2.1"])
     assert answer(port, f"a.{BLOCKED}") == ("NXDOMAIN", [])
+    # Response policy zones say all of a name or nothing: an inspected host has no mail, which is why resolvers of mail
+    # servers must not have this zone.
+    for kind, data in (("MX", "10 mail.example."), ("TXT", '"v=spf1 mx"'), ("CAA", '0 issue "ca.example"')):
+        assert answer(port, "other.example", kind) == ("NOERROR", [data])
+        assert answer(port, "page.example", kind) == ("NOERROR", [])
+        assert answer(port, "any.wide.example", kind) == ("NOERROR", [])

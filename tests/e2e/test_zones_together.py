@@ -221,3 +221,25 @@ def test_a_secondary_of_two_primaries_has_a_right_zone_whichever_is_killed(tmp_p
         secondary.close()
         for process in nodes.values():
             process.__exit__(None, None, None)
+
+
+def test_a_secondary_takes_names_at_the_limit(tmp_path: Path, redis: RedisServer) -> None:
+    # Of 255 bytes the zone's name takes 20; the exceptions lie below a wildcard, with room for one below them or not.
+    hosts = [".".join([letter * rest, *["m" * 50] * 4, "wide.example"]) for letter, rest in (("a", 15), ("b", 17))]
+    assert [len(host) for host in hosts] == [232, 234]
+    port = free_port()
+    (tmp_path / "node").mkdir()
+    node = Feeding(tmp_path / "node", redis, port)
+    secondary = Secondary(tmp_path / "bind", port, [node.zone_port])
+    try:
+        node.names("http://*.wide.example")
+        until(lambda: "wide.example" in zone_at(port, signed=False)[1])
+        node.push_list("pardon", [f"http://{host}/" for host in hosts], "--action", "allow")
+        until(lambda: {*hosts} <= zone_at(port, signed=False)[1])
+        node.names("http://*.wide.example", "http://later.example/")
+        until(lambda: "later.example" in zone_at(port, signed=False)[1])
+        assert zone_at(port, signed=False) == zone_at(node.zone_port)
+        assert f"*.{hosts[0]}" in zone_at(port, signed=False)[1]
+    finally:
+        secondary.close()
+        node.process.stop()

@@ -61,9 +61,7 @@ class Primary:
 
     def publish(self, newer: Version) -> None:
         older = self.served.version
-        if older is not None:
-            self.served.history.add(older, newer, older.zone.diff(newer.zone))
-        self.served.renew(newer)
+        self.served.publish(newer, None if older is None else older.zone.diff(newer.zone))
 
     def sent(self) -> int:
         """Transfers to the end."""

@@ -201,6 +201,51 @@ async def test_an_emptied_store_unblocks_nothing(world: World) -> None:
         assert serial(feed) > before
 
 
+async def test_a_zone_taken_over_goes_on_above_the_serials_of_its_old_primary(world: World) -> None:
+    least = 2_026_112_802
+    await world.put("police", "http://a.example/")
+    async with world.feed() as feed, world.feed(serial_at_least=least) as other:
+        await until(lambda: serial(other) == least)
+        await until(lambda: serial(feed) == least)
+        assert names(feed) == names(other) == {"a.example"}
+        await world.put("police", "http://b.example/")
+        await until(lambda: names(feed) == names(other) == {"b.example"})
+        assert serial(feed) == serial(other) == least + 1
+    async with world.feed() as late:
+        await until(lambda: names(late) == {"b.example"})
+        before = serial(late)
+        late.configure(described(serial_at_least=least + 9), (), 0.2)
+        await until(lambda: serial(late) == least + 9)
+        assert before == least + 1
+
+
+async def test_a_fault_that_nobody_thought_of_shows_in_the_metrics(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def good(feed: RpzFeed) -> float:
+        return next(family.rows[0][1] for family in feed.families() if family.name == "blocker_zone_ok")
+
+    await world.put("police", "http://a.example/")
+    for broken in ("_restore", "_bring_up"):
+        async with world.feed() as feed:
+            await until(lambda: good(feed) == 1)
+            calls = 0
+            with monkeypatch.context() as patched:
+
+                async def fail(*_: object) -> None:
+                    nonlocal calls
+                    calls += 1
+                    # Never right in between: what failed is wrong until it went well.
+                    assert calls == 1 or good(feed) == 0
+                    raise ZeroDivisionError
+
+                patched.setattr(feed, broken, fail)
+                await until(lambda: calls > 2 or "AssertionError" in str(feed._told))  # noqa: B023
+                assert {*feed._told.values()} - {""} == {"failed unexpectedly: ZeroDivisionError"}
+                assert good(feed) == 0
+            await until(lambda: good(feed) == 1)
+
+
 async def test_without_the_seal_key_it_says_so(world: World) -> None:
     with pytest.raises(KeyMaterialError, match=r"copy seal\.key"):
         RpzFeed(described(), (), world.connect, Keyring(lookup=b"0123456789abcdef", seal=None), world.directory)

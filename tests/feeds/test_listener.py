@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import struct
+from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
 import dns.asyncquery
@@ -12,6 +13,8 @@ import dns.rcode
 import dns.zone
 import pytest
 
+from blocker.feeds.listener import _site
+from blocker.feeds.tally import Failure
 from tests.e2e import processes
 from tests.feeds.support import ORIGIN, Primary, plan, query, version
 
@@ -131,6 +134,51 @@ async def test_silent_and_too_many_connections_are_closed() -> None:
             assert await reader.read() == b""
             writer.close()
         assert await rcode(port, tcp=True) == 0
+
+
+async def test_strangers_are_answered_and_disconnected() -> None:
+    its = primary()
+    async with its.listening() as port:
+        for asked in (query("AXFR", key=None), query("AXFR", "other.test."), query("SOA", key="other")):
+            reader, writer = await connect(port)
+            writer.write(framed(asked))
+            (length,) = struct.unpack("!H", await reader.readexactly(2))
+            assert dns.message.from_wire(await reader.readexactly(length), keyring=False).rcode() != 0
+            assert await reader.read() == b""
+            writer.close()
+        await until(lambda: not its.listener.connections)
+
+
+async def test_one_address_cannot_shut_out_the_others() -> None:
+    its = primary(max_connections=20)
+    async with its.listening() as port:
+        held = [await connect(port) for _ in range(20)]  # silent ones, of which a quarter stays
+        await until(lambda: its.served.tally.failed[Failure.CONNECTIONS] == 15)
+        assert its.listener.connections == 5
+        for other in ("127.0.0.2", "127.0.0.3"):
+            told = await dns.asyncquery.tcp(query("SOA"), HOST, timeout=10, port=port, source=other)
+            assert told.rcode() == 0
+        assert its.served.tally.failed == {Failure.CONNECTIONS: 15}
+        for _, writer in held:
+            writer.close()
+        await until(lambda: not its.listener.connections)
+        assert await rcode(port, tcp=True) == 0
+
+
+def test_whose_an_address_is() -> None:
+    one, same, other = (ip_address(f"2001:db8:0:{at}") for at in ("1::1", "1:ffff::2", "2::1"))
+    assert _site(one) == _site(same) != _site(other)
+    assert _site(ip_address("192.0.2.1")) != _site(ip_address("192.0.2.2"))
+
+
+@pytest.mark.parametrize(("host", "asked"), [("0.0.0.0", ["127.0.0.1", "127.0.0.5"]), ("::", ["::1"])])  # noqa: S104
+async def test_who_listens_everywhere_answers_from_where_it_was_asked(host: str, asked: list[str]) -> None:
+    its = primary(host=host)
+    async with its.listening() as port:
+        for address in asked:
+            for ask in (dns.asyncquery.udp, dns.asyncquery.tcp):  # raises where another address answers
+                told = await ask(query("SOA"), address, timeout=10, port=port)
+                assert told.answer[0][0].serial == 7
 
 
 async def test_junk_over_udp_and_tcp_leaves_it_answering() -> None:

@@ -1,11 +1,11 @@
-//! What comes to the `dns` gateway about zones that somebody else serves at its addresses.
+//! Datagrams about zones: those of a socket of their own, and those that come to the `dns` gateway at its addresses.
 
 use std::net::IpAddr;
 
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
-use crate::datagrams::{self, Peer};
+use crate::datagrams::{self, Batch, Peer};
 use crate::wire::dns::message::{HEADER_BYTES, MAX_NAME_BYTES, asked_name};
 use crate::wire::dns::name;
 
@@ -41,7 +41,27 @@ impl Handed {
     }
 }
 
-/// A datagram about a zone that somebody else serves.
+/// Datagrams of a socket, as many as one call of the system brings in.
+#[pyclass]
+#[derive(Default)]
+pub struct DnsDatagrams(Batch);
+
+#[pymethods]
+impl DnsDatagrams {
+    #[new]
+    fn new() -> Self {
+        Self::default()
+    }
+
+    /// Those that have arrived, at most 64; what is longer than 4096 bytes is cut there.
+    fn receive(&mut self, socket: i32) -> Vec<DnsDatagram> {
+        let count = self.0.receive(socket);
+        let taken = (0..count).map(|at| self.0.get(at));
+        taken.map(|(message, peer)| DnsDatagram { message: message.to_vec(), peer: peer.clone() }).collect()
+    }
+}
+
+/// A datagram that may be about a zone.
 #[pyclass(frozen)]
 pub struct DnsDatagram {
     message: Vec<u8>,

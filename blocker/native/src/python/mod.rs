@@ -48,6 +48,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<dns::DnsQuestion>()?;
     module.add_class::<dns::DnsExchange>()?;
     module.add_class::<dns_zones::DnsDatagram>()?;
+    module.add_class::<dns_zones::DnsDatagrams>()?;
     module.add_class::<dns::DnsFound>()?;
     module.add_class::<wire::HttpSession>()?;
     module.add_class::<wire::IcapSession>()?;

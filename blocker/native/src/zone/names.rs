@@ -59,8 +59,7 @@ impl Facts {
 
     fn add(&mut self, host: &[u8], kind: Kind, subdomains: bool, allow: bool) {
         let wide = kind == Kind::Domain || subdomains;
-        let length = host.len() + 1 + if wide { STAR } else { 0 };
-        if length > self.room || !is_plain(host) {
+        if !fits(host, wide, self.room) || !is_plain(host) {
             self.left_out.names += 1;
             return;
         }
@@ -130,7 +129,9 @@ impl Facts {
                     }
                 }
             }
-            zone.push(key, node.own, node.above.below);
+            // A host that leaves no room for a wildcard leaves none for any other label below it.
+            let below = if fits(key, true, self.room) { node.above.below } else { Effect::None };
+            zone.push(key, node.own, below);
             last = key;
         }
         zone
@@ -208,6 +209,11 @@ fn said_as(verdict: Effect, wanted: Effect, covered: bool) -> Effect {
 /// Whether a name is another one or below it.
 fn is_below(key: &[u8], above: &[u8]) -> bool {
     key.strip_prefix(above).is_some_and(|rest| rest.first().is_none_or(|&byte| byte == 0))
+}
+
+/// Whether a name, or the wildcard below it, is short enough: on the wire each label has a length before it.
+fn fits(name: &[u8], wildcard: bool, room: usize) -> bool {
+    name.len() + 1 + if wildcard { STAR } else { 0 } <= room
 }
 
 /// Whether a resolver takes a name as it is written here.

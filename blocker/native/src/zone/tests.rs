@@ -1,3 +1,4 @@
+use super::names::STAR;
 use super::*;
 use crate::rule::{Kind, Rule};
 use crate::ruleset::Builder;
@@ -61,6 +62,32 @@ fn what_dns_cannot_say_is_counted() {
     let built = Zone::build(&[Source { rules: &rules, allow: false, www_alias: false }], 10, false);
     assert!(built.is_empty());
     assert_eq!(built.left_out, LeftOut { addresses: 2, digests: 0, names: 4 });
+}
+
+#[test]
+fn a_host_with_no_room_for_a_wildcard_gets_none() {
+    use Effect::{Block, Inspect, None, Pass};
+    let origin = 5; // as in `zone`
+    // The longest name has MAX_NAME - origin - 1 letters and dots; a wildcard below it takes STAR more.
+    let host = |length: usize| {
+        let rest = length - "x.test".len() - 4 * 51;
+        format!("{}{}.x.test", format!("{}.", "a".repeat(50)).repeat(4), "b".repeat(rest - 1))
+    };
+    let longest = MAX_NAME - origin - 1;
+    for (length, wildcard) in [(longest - STAR, true), (longest - STAR + 1, false), (longest, false)] {
+        let name = host(length);
+        assert_eq!(name.len(), length);
+        let below = |effect| if wildcard { effect } else { None };
+        let excepted = zone(&[(Kind::Domain, "x.test", false)], &[(Kind::Host, &name, false)], false);
+        let last = excepted.last().map(|found| (found.0.len(), found.1, found.2));
+        assert_eq!(last, Some((length, Pass, below(Block))), "an exception of {length} bytes");
+        let both = [(Kind::Prefix, "x.test", true), (Kind::Host, &name, false)];
+        let blocked = zone(&both, &[], true);
+        let last = blocked.last().map(|found| (found.0.len(), found.1, found.2));
+        assert_eq!(last, Some((length, Block, below(Inspect))), "a blocked host of {length} bytes");
+    }
+    let too_long = host(longest + 1);
+    assert!(zone(&[(Kind::Host, &too_long, false)], &[], false).is_empty());
 }
 
 #[test]
