@@ -15,11 +15,11 @@ use crate::wire::Flow;
 use crate::wire::dns::cache::Cache;
 use crate::wire::dns::clients::{Admission, Clients, Network, Refused};
 use crate::wire::dns::message::{CLASS_IN, Query, Rcode, flag};
-use crate::wire::dns::reply::{Reply, Transport};
+use crate::wire::dns::reply::Transport;
 use crate::wire::dns::stream::{Stream, set_length};
 use crate::wire::dns::upstream::{Found, Heard, Question, RANDOM_BYTES, hear};
 use crate::wire::dns::zone::Zone;
-use crate::wire::dns::{Later, Service, Step};
+use crate::wire::dns::{Later, Service, Step, rebuff};
 
 /// Batches that are answered before others have a turn.
 const ROUNDS: usize = 4;
@@ -263,14 +263,6 @@ impl DnsService {
             Later::Failure => "none",
         }
     }
-}
-
-/// An answer without anything, never longer than its query.
-fn rebuff(message: &[u8], rcode: Rcode, flags: u16, output: &mut Vec<u8>) -> Step {
-    let Some(mut query) = Query::parse(message, 0) else { return Step::Dropped };
-    query.edns = None;
-    Reply { flags, ..Reply::of(rcode) }.write(&query, Transport::Datagram, output);
-    Step::Answered
 }
 
 /// A connection of the `dns` gateway; `encrypted`: whether nobody else can read it.

@@ -237,3 +237,11 @@ fn refusal(query: &Query<'_>) -> Option<Reply<'static>> {
         _ => None,
     }
 }
+
+/// An answer without anything, never longer than its query.
+pub fn rebuff(message: &[u8], rcode: Rcode, flags: u16, out: &mut Vec<u8>) -> Step {
+    let Some(mut query) = Query::parse(message, 0) else { return Step::Dropped };
+    query.edns = None;
+    Reply { flags, ..Reply::of(rcode) }.write(&query, Transport::Datagram, out);
+    Step::Answered
+}
