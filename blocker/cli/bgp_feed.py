@@ -80,6 +80,10 @@ def _show(run: Context, found: Mapping[str, Any]) -> None:
     feeds = ", ".join(f"{feed['told']} told, {feed['errors']} refused" for feed in found["feeds"]) or "none connected"
     state = "settled" if found["settled"] else "not settled yet"
     run.console.print(f"{found['routes']} routes, {state}; feeds: {feeds}")
+    for feed in found["feeds"]:
+        for neighbor, (up, count) in sorted(feed["neighbors"].items()):
+            said = f"{count} of {found['routes']} routes" if up else "no session"
+            run.console.print(f"router {neighbor}: {said}")
     if not found["popular_known"]:
         run.console.print("nothing new is announced: the addresses of popular names are not known yet")
     for server, results in found["resolvers"].items():

@@ -203,7 +203,24 @@ def _feeds(report: Mapping[str, Any]) -> Iterator[Finding]:
         elif feed["told"] != report["routes"] and report["settled"]:
             yield Finding("ExaBGP", "warn", f"{shown}; it may be catching up: look again")
         else:
-            yield Finding("ExaBGP", "ok", f"{shown}; whether its session is up: `birdc show protocols` on the router")
+            yield Finding("ExaBGP", "ok", shown)
+        yield from _routers(feed["neighbors"], report["routes"])
+
+
+def _routers(neighbors: Mapping[str, Any], wanted: int) -> Iterator[Finding]:
+    if not neighbors:
+        yield Finding(
+            "routers", "fail", "ExaBGP names no neighbor of the feed's: does one have `api { processes [ blocker ]; "
+            "neighbor-changes; }`, and is exabgp.api.ack on? if so, restart it",
+        )  # fmt: skip
+    for name, (up, count) in sorted(neighbors.items()):
+        what, shown = f"router {name}", f"its session carries {count} of {wanted} routes"
+        if not up:
+            yield Finding(what, "fail", "no session, so no routes: see the router (`birdc show protocols`), and port 179")
+        elif count < wanted:
+            yield Finding(what, "fail", f"{shown}: does it take both families? see `family` at both ends")
+        else:
+            yield Finding(what, "ok", f"{shown}; whether it uses them: `birdc show route` on it")
 
 
 def _parent(pid: int) -> str:

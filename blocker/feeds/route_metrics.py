@@ -1,4 +1,5 @@
-"""The route feed's metrics. Labels are closed: reasons, families and kinds of this program, resolvers as set.
+"""The route feed's metrics. Labels are closed: reasons, families and kinds of this program, resolvers as set, routers as
+ExaBGP's configuration has them.
 
 | metric                          | labels           | is                                                        |
 |---------------------------------|------------------|-----------------------------------------------------------|
@@ -12,6 +13,9 @@
 | `blocker_route_feeds`           |                  | `blocker bgp-feed` processes that are connected           |
 | `blocker_route_feed_routes`     |                  | the fewest routes that any of them says ExaBGP has        |
 | `blocker_route_feed_errors`     |                  | commands that ExaBGP refused, of the feeds that are there |
+| `blocker_route_sessions`        |                  | BGP sessions of all feeds' ExaBGP that are up             |
+| `blocker_route_neighbor_up`     | neighbor         | 1 if the session with a router is up, else 0              |
+| `blocker_route_neighbor_routes` | neighbor         | routes that it carries; of several feeds, the fewest      |
 """
 
 from __future__ import annotations
@@ -27,9 +31,10 @@ from blocker.feeds.resolve import Result
 from blocker.feeds.routes import Reason
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
     from blocker.feeds.route_report import Feed
+    from blocker.feeds.route_socket import Peer
     from blocker.feeds.routes import Changes
 
 
@@ -104,3 +109,27 @@ class RouteCounts(Collector):
             "blocker_route_feed_errors", "Commands that ExaBGP refused, of the feeds that are there.",
             value=sum(feed.errors for feed in feeds),
         )  # fmt: skip
+        carried = neighbors(feeds)
+        yield GaugeMetricFamily(
+            "blocker_route_sessions", "BGP sessions that are up.",
+            value=sum(up for feed in feeds for up, _ in feed.neighbors.values()),
+        )  # fmt: skip
+        ups = GaugeMetricFamily(
+            "blocker_route_neighbor_up", "Whether the session with a router is up: 1 or 0.", labels=["neighbor"]
+        )
+        routes = GaugeMetricFamily(
+            "blocker_route_neighbor_routes", "Routes that the session with a router carries.", labels=["neighbor"]
+        )
+        for name, (up, count) in carried.items():
+            ups.add_metric([name], float(up))
+            routes.add_metric([name], count)
+        yield from (ups, routes)
+
+
+def neighbors(feeds: Iterable[Peer]) -> Mapping[str, tuple[bool, int]]:
+    """Whether the session with each router is up, and how many routes it carries; of several feeds the worst."""
+    worst: dict[str, tuple[bool, int]] = {}
+    for feed in feeds:
+        for name, carried in feed.neighbors.items():
+            worst[name] = min(carried, worst.get(name, carried))
+    return worst

@@ -77,7 +77,10 @@ async def report(feed: Feed, now: float) -> Mapping[str, Any]:
         "routes": len(table.announced),
         "addresses": addresses,
         "hosts": hosts,
-        "feeds": [{"told": peer.told, "errors": peer.errors, "pid": peer.pid} for peer in feed.socket.feeds],
+        "feeds": [
+            {"told": peer.told, "errors": peer.errors, "pid": peer.pid, "neighbors": dict(peer.neighbors)}
+            for peer in feed.socket.feeds
+        ],
         "resolvers": {} if feed.resolvers is None else {k: dict(v) for k, v in feed.resolvers.results.items()},
     }
 

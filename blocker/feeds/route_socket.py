@@ -1,8 +1,12 @@
 """The node's socket for its route feeds and for `blocker routes`, over `blocker.gateways.channel`.
 
-Feeds (`{"hello": "bgp"}`) are told all routes when they come, then each change; they tell back what ExaBGP took. Who
-asks for the report (`{"show": true}`) gets it if it is the node's own user or root: it has names of listed hosts, which
-a feed's user has no need of.
+Feeds (`{"hello": "bgp"}`) are told all routes when they come, then each change; they tell back what ExaBGP took, which of
+its neighbors' sessions are up, and how many routes each carries:
+
+    {"told": 2, "errors": 0, "neighbors": {"192.0.2.1": [true, 2]}}
+
+Who asks for the report (`{"show": true}`) gets it if it is the node's own user or root: it has names of listed hosts,
+which a feed's user has no need of.
 """
 
 from __future__ import annotations
@@ -12,13 +16,14 @@ import contextlib
 import os
 import socket
 import struct
+from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any
 
 from blocker.errors import ServeError
 from blocker.gateways import channel
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from blocker.gateways.channel import Message
@@ -48,11 +53,11 @@ class RouteSocket:
         self._everything = everything
         self._report = report
         self._opened: socket.socket | None = None
-        self._peers: set[_Peer] = set()
+        self._peers: set[Peer] = set()
         self._reports: set[asyncio.Task[None]] = set()
 
     @property
-    def feeds(self) -> Sequence[_Peer]:
+    def feeds(self) -> Sequence[Peer]:
         """The feeds that are there."""
         return [peer for peer in self._peers if peer.is_feed]
 
@@ -90,13 +95,13 @@ class RouteSocket:
         if self._opened is not None:
             with contextlib.suppress(OSError):
                 accepted, _ = self._opened.accept()
-                self._peers.add(_Peer(self, accepted))
+                self._peers.add(Peer(self, accepted))
 
-    def greet(self, peer: _Peer) -> None:
+    def greet(self, peer: Peer) -> None:
         """A feed has come."""
         peer.channel.send(self._everything())
 
-    def show(self, peer: _Peer) -> None:
+    def show(self, peer: Peer) -> None:
         """Somebody asks for the report."""
 
         async def answer() -> None:
@@ -106,17 +111,20 @@ class RouteSocket:
         self._reports.add(task)
         task.add_done_callback(self._reports.discard)
 
-    def gone(self, peer: _Peer) -> None:
+    def gone(self, peer: Peer) -> None:
         """Forget a peer."""
         self._peers.discard(peer)
 
 
-class _Peer:
+class Peer:
+    """Somebody who is connected; if it is a feed, what it last said."""
+
     def __init__(self, host: RouteSocket, opened: socket.socket) -> None:
         self._host = host
         self.is_feed = False
         self.told = 0
         self.errors = 0
+        self.neighbors: dict[str, tuple[bool, int]] = {}
         self.pid, user, _ = _UCRED.unpack(opened.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
         self._trusted = user in (0, os.geteuid())
         self.channel = channel.Channel(opened, self._message, lambda: host.gone(self))
@@ -130,10 +138,20 @@ class _Peer:
                 self._host.greet(self)
             case {"told": int(told), "errors": int(errors)}:
                 self.told, self.errors = told, errors
+                self.neighbors = dict(_neighbors(message.get("neighbors")))
             case {"show": True} if self._trusted:
                 self._host.show(self)
             case {"show": True}:
                 self.channel.send({"refused": "only the node's own user and root are shown the routes"})
+
+
+def _neighbors(told: object) -> Iterator[tuple[str, tuple[bool, int]]]:
+    """What a feed says of ExaBGP's neighbors; only addresses become labels."""
+    for name, carried in told.items() if isinstance(told, dict) else ():
+        match carried:
+            case [bool(up), int(routes)]:
+                with contextlib.suppress(ValueError):
+                    yield str(ip_address(name)), (up, routes)
 
 
 async def ask_report(path: Path) -> Mapping[str, Any]:

@@ -247,7 +247,18 @@ def _feeds(made: Dashboard, panels: Panels) -> None:
     routes.with_panel(panels.lines(
         "Routes", [(f"sum by (instance) (blocker_routes{{{NODE}}})", "wanted {{instance}}"),
                    (f"blocker_route_feed_routes{{{NODE}}}", "ExaBGP has {{instance}}")],
-        description="What the node wants announced, and what ExaBGP says it has.", width=THIRD, steps=True, decimals=0,
+        description="What the node wants announced, and what ExaBGP says it was told.", width=THIRD, steps=True, decimals=0,
+    ))  # fmt: skip
+    routes.with_panel(panels.states(
+        "Sessions with routers", f"blocker_route_neighbor_up{{{NODE}}}", "{{neighbor}} {{instance}}", UP_OR_DOWN,
+        description="A router without a session has no routes: listed hosts are reached through it without the filter.",
+    ))  # fmt: skip
+    routes.with_panel(panels.lines(
+        "Routes that each router does not get",
+        [(f"sum by (instance) (blocker_routes{{{NODE}}}) - on (instance) group_right () "
+          f"blocker_route_neighbor_routes{{{NODE}}}", "{{neighbor}} {{instance}}")],
+        description="Of those that the node wants. Above 0 for long: no session, or a family is missing at one end.",
+        width=HALF, steps=True, decimals=0,
     ))  # fmt: skip
     routes.with_panel(panels.lines(
         "Addresses without a route", [(f"sum by (reason) (blocker_routes_refused{{{NODE}}})", "{{reason}}")],

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import re
 import stat
 from ipaddress import ip_address
@@ -18,6 +20,7 @@ from blocker.feeds.route_report import report
 from blocker.feeds.route_socket import ask_report
 from blocker.feeds.routes import Reason
 from blocker.feeds.sightings import FAMILIES
+from blocker.gateways.channel import Channel, connect
 from blocker.route_section import RouteSettings
 from blocker.sections import GuardSettings
 from blocker.store.sealing import Keyring
@@ -41,6 +44,9 @@ CONTRACT: dict[str, dict[str, set[str]]] = {
     "blocker_route_feeds": {},
     "blocker_route_feed_routes": {},
     "blocker_route_feed_errors": {},
+    "blocker_route_sessions": {},
+    "blocker_route_neighbor_up": {"neighbor": {"192.0.2.1", "2001:db8::1"}},
+    "blocker_route_neighbor_routes": {"neighbor": {"192.0.2.1", "2001:db8::1"}},
 }
 DAY = 86_400.0
 
@@ -105,6 +111,36 @@ def test_labels_are_closed_and_every_metric_is_described(feed: RouteFeed) -> Non
     assert 'blocker_routes_refused{reason="host-limit"} 6.0' in text
     assert 'blocker_route_changes_total{change="announce"} 8.0' in text
     assert "blocker_route_hosts 6.0" in text
+
+
+async def test_what_feeds_say_of_routers_is_told_by_the_worst_of_them(feed: RouteFeed) -> None:
+    feed.start()
+    try:
+        told: list[dict[str, Any]] = [
+            {"192.0.2.1": [True, 8], "2001:db8::1": [False, 0]},
+            {"192.0.2.1": [True, 7], "pages.example": [True, 8], "192.0.2.9": "x"},
+        ]
+        with contextlib.ExitStack() as stack:
+            for neighbors in told:
+                peer = Channel(connect(feed.socket.path), lambda *_: None, lambda: None)
+                stack.callback(peer.close)
+                peer.send({"hello": "bgp"})
+                peer.send({"told": 8, "errors": 0, "neighbors": neighbors})
+            async with asyncio.timeout(30):
+                while sum(len(one.neighbors) for one in feed.socket.feeds) < 3:
+                    await asyncio.sleep(0.01)
+            registry = CollectorRegistry()
+            registry.register(feed.counts)
+            text = generate_latest(registry).decode()
+    finally:
+        feed.close()
+    assert re.findall(r"(?m)^blocker_route_(?:sessions|neighbor)\S* .*$", text) == [
+        "blocker_route_sessions 2.0",
+        'blocker_route_neighbor_up{neighbor="192.0.2.1"} 1.0',
+        'blocker_route_neighbor_up{neighbor="2001:db8::1"} 0.0',
+        'blocker_route_neighbor_routes{neighbor="192.0.2.1"} 7.0',
+        'blocker_route_neighbor_routes{neighbor="2001:db8::1"} 0.0',
+    ]
 
 
 async def test_the_report_says_of_each_address_why(feed: RouteFeed) -> None:
