@@ -183,6 +183,8 @@ class Bird(_Process):
         text = text.replace("192.0.2.10", FEED).replace("192.0.2.1", address).replace("port 179", f"port {self.port}")
         if most is not None:
             text = text.replace("import limit 20000", f"import limit {most}")
+        # Routes are not to come into this machine's kernel: see test_kernel_routes.
+        text = re.sub(r"(?ms)^protocol kernel \{\n.*?^\}\n", "", text)
         for one in set(FAMILIES).difference(families):
             text = re.sub(rf"(?ms)^    {one} {{\n.*?^    }};\n", "", text)
         (self.directory / "bird.conf").write_text(text, "utf-8")
