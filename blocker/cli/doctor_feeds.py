@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from prometheus_client.parser import text_string_to_metric_families
 
 from blocker.errors import BlockerError
-from blocker.feeds.route_socket import ask_report
+from blocker.feeds.route_socket import SOCKET, ask_report
+from blocker.feeds.route_state import STATE_FILE
 from blocker.feeds.signing import load_keys
 from blocker.feeds.tally import label_of
 from blocker.sockets import bind
@@ -156,16 +157,21 @@ def _secondary(name: str, label: str, refresh: int, figures: Figures, port: int)
 
 
 def routes(run: Context) -> Iterator[Finding]:
-    """The findings about routes; none if they are off."""
+    """The findings about routes; none if they are off and nobody has any."""
     settings = run.settings.routes
     if not settings.enabled:
+        if (run.settings.data_dir / STATE_FILE).exists():
+            yield Finding(
+                "routes", "warn", "they are off, and ExaBGP may still have some: with node and ExaBGP running they are "
+                f"withdrawn; if ExaBGP is no more, remove {STATE_FILE} from data_dir",
+            )  # fmt: skip
         return
     if settings.popular_top == 0:
         yield Finding("routes", "warn", "popular_top = 0: no popular name's addresses are kept from being routed")
     if not run.settings.guards.own_networks:
         yield Finding("routes", "warn", "guards.own_networks is empty: your own servers could be routed; name them")
     try:
-        report = run.run(ask_report(settings.unix or run.settings.data_dir / "routes.sock"))
+        report = run.run(ask_report(settings.unix or run.settings.data_dir / SOCKET))
     except BlockerError as error:
         yield Finding("routes", "fail", str(error))
         return
@@ -180,7 +186,11 @@ def _announced(report: Mapping[str, Any], most: int) -> Iterator[Finding]:
     count = report["routes"]
     held = sum(one["state"] == "held" for one in report["addresses"])
     shown = f"{count} of at most {most} routes, {held} of them held for hosts that moved"
-    if not report["popular_known"]:
+    if report["stopped"] is not None:
+        yield Finding(
+            "routes", "fail", "withdrawn by hand: listed pages are reached; end it by `blocker routes resume`"
+        )
+    elif not report["popular_known"]:
         yield Finding("routes", "warn", f"{shown}; nothing new: the popular names are not looked up yet; see resolvers")
     elif count >= most:
         yield Finding("routes", "fail", f"{shown}; there is no room: raise routes.max_routes, or shorten the lists")
@@ -216,7 +226,9 @@ def _routers(neighbors: Mapping[str, Any], wanted: int) -> Iterator[Finding]:
     for name, (up, count) in sorted(neighbors.items()):
         what, shown = f"router {name}", f"its session carries {count} of {wanted} routes"
         if not up:
-            yield Finding(what, "fail", "no session, so no routes: see the router (`birdc show protocols`), and port 179")
+            yield Finding(
+                what, "fail", "no session, so no routes: see the router (`birdc show protocols`), and port 179"
+            )
         elif count < wanted:
             yield Finding(what, "fail", f"{shown}: does it take both families? see `family` at both ends")
         else:

@@ -1,5 +1,5 @@
-"""The route feed's metrics. Labels are closed: reasons, families and kinds of this program, resolvers as set, routers as
-ExaBGP's configuration has them.
+"""The route feed's metrics. Labels are closed: reasons, families and kinds of this program, resolvers as set,
+routers as ExaBGP's configuration has them.
 
 | metric                          | labels           | is                                                        |
 |---------------------------------|------------------|-----------------------------------------------------------|
@@ -10,6 +10,8 @@ ExaBGP's configuration has them.
 | `blocker_route_hosts_dead`      |                  | those that are nowhere, for dead_after_seconds or longer  |
 | `blocker_route_lookups_total`   | resolver, result | answers of each resolver: answered, absent, failed        |
 | `blocker_route_popular_known`   |                  | 1 if it is known where popular names are, else 0          |
+| `blocker_route_stopped`         |                  | 1 while somebody has withdrawn all routes, else 0         |
+| `blocker_route_retreating`      |                  | 1 while a node without routes has some withdrawn, else 0  |
 | `blocker_route_feeds`           |                  | `blocker bgp-feed` processes that are connected           |
 | `blocker_route_feed_routes`     |                  | the fewest routes that any of them says ExaBGP has        |
 | `blocker_route_feed_errors`     |                  | commands that ExaBGP refused, of the feeds that are there |
@@ -28,6 +30,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from blocker.feeds.resolve import Result
+from blocker.feeds.route_retreat import retreating
 from blocker.feeds.routes import Reason
 
 if TYPE_CHECKING:
@@ -81,6 +84,11 @@ class RouteCounts(Collector):
             "blocker_route_popular_known", "Whether it is known where popular names are: 1 or 0.",
             value=float(table.popular_known),
         )  # fmt: skip
+        yield GaugeMetricFamily(
+            "blocker_route_stopped", "Whether somebody has withdrawn all routes: 1 or 0.",
+            value=float(self._feed.stopped is not None),
+        )  # fmt: skip
+        yield retreating(now=False)
 
     def _hosts(self) -> Iterator[Metric]:
         names, patience = self._feed.table.names, self._feed.settings.dead_after_seconds

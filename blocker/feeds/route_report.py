@@ -11,6 +11,7 @@ Hosts to look at, by `why`:
 - `port`: an HTTPS record names a port for it that is not among `flow_ports`: FlowSpec does not redirect it, and where
   all traffic of the address comes to the URL filter, that must take this port too
 - `popular`: a popular host itself. Its traffic is not taken; pages there need a filter that bears it
+- `excepted`: the policy's exceptions let all of its listed pages through, so it is not looked up and has no route
 """
 
 from __future__ import annotations
@@ -29,12 +30,13 @@ if TYPE_CHECKING:
     from blocker.feeds.addresses import Network
     from blocker.feeds.resolve import Resolvers
     from blocker.feeds.route_socket import RouteSocket
+    from blocker.feeds.route_stop import Stop
     from blocker.feeds.routes import NameId, RouteTable
     from blocker.feeds.sightings import Seen
     from blocker.route_section import RouteSettings
 
 State = Literal["announced", "held", "waiting", "refused"]
-Why = Literal["dead", "many", "flux", "moved-address", "moved-network", "port", "popular"]
+Why = Literal["dead", "many", "flux", "moved-address", "moved-network", "port", "popular", "excepted"]
 # Names looked at between two turns of the event loop: well under a millisecond.
 _SLICE = 32
 
@@ -46,7 +48,9 @@ class Feed(Protocol):
     names: dict[NameId, str]
     ports: dict[NameId, frozenset[int]]
     popular: frozenset[str]
+    excepted: frozenset[str]
     settled: bool
+    stopped: Stop | None
     socket: RouteSocket
     resolvers: Resolvers | None
 
@@ -71,9 +75,11 @@ async def report(feed: Feed, now: float) -> Mapping[str, Any]:
         shown = feed.names.get(key, key)
         addresses += ({"host": shown, **entry} for entry in _addresses(table, key, seen, feed.settings))
         hosts += ({"host": shown, **look} for look in _looks(feed, key, seen, around, now))
+    hosts += ({"host": name, **_look("excepted", 0)} for name in sorted(feed.excepted))
     return {
         "settled": feed.settled,
         "popular_known": table.popular_known,
+        "stopped": None if feed.stopped is None else {"since": feed.stopped.since, "reason": feed.stopped.reason},
         "routes": len(table.announced),
         "addresses": addresses,
         "hosts": hosts,
@@ -92,7 +98,7 @@ def _addresses(table: RouteTable, key: NameId, seen: Seen, settings: RouteSettin
         if reason is None:
             state = "announced" if sighting.gone is None else "held"
         else:
-            waits = reason in (Reason.RATE, Reason.POPULAR_UNKNOWN, Reason.TOTAL_LIMIT)
+            waits = reason in (Reason.RATE, Reason.POPULAR_UNKNOWN, Reason.TOTAL_LIMIT, Reason.STOPPED)
             state = "waiting" if waits else "refused"
         yield {
             "address": str(address),

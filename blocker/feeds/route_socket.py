@@ -1,12 +1,13 @@
 """The node's socket for its route feeds and for `blocker routes`, over `blocker.gateways.channel`.
 
-Feeds (`{"hello": "bgp"}`) are told all routes when they come, then each change; they tell back what ExaBGP took, which of
-its neighbors' sessions are up, and how many routes each carries:
+Feeds (`{"hello": "bgp"}`) are told all routes when they come, then each change; they tell back what ExaBGP took, which
+of its neighbors' sessions are up, and how many routes each carries:
 
     {"told": 2, "errors": 0, "neighbors": {"192.0.2.1": [true, 2]}}
 
-Who asks for the report (`{"show": true}`) gets it if it is the node's own user or root: it has names of listed hosts,
-which a feed's user has no need of.
+Who asks for the report (`{"show": true}`) gets it if it is the node's own user or root: it has names of listed
+hosts, which a feed's user has no need of. The same may give orders (`{"order": "withdraw", "with": "a reason"}`), each
+of which is answered with what came of it, or with why it was refused.
 """
 
 from __future__ import annotations
@@ -28,6 +29,10 @@ if TYPE_CHECKING:
 
     from blocker.gateways.channel import Message
 
+    Order = Callable[[object], Awaitable[Mapping[str, Any]]]
+
+#: Its name in the data directory.
+SOCKET = "routes.sock"
 _UCRED = struct.Struct("3i")  # pid, uid, gid: unix(7)
 
 
@@ -39,6 +44,7 @@ class RouteSocket:
         group: Whose members may come too.
         everything: The message with all routes.
         report: Makes the report.
+        orders: What may be ordered, by name.
     """
 
     def __init__(
@@ -47,14 +53,16 @@ class RouteSocket:
         group: str | None,
         everything: Callable[[], Mapping[str, Any]],
         report: Callable[[], Awaitable[Mapping[str, Any]]],
+        orders: Mapping[str, Order] | None = None,
     ) -> None:
         self.path = path
         self._group = group
         self._everything = everything
         self._report = report
+        self._orders = orders or {}
         self._opened: socket.socket | None = None
         self._peers: set[Peer] = set()
-        self._reports: set[asyncio.Task[None]] = set()
+        self._answers: set[asyncio.Task[None]] = set()
 
     @property
     def feeds(self) -> Sequence[Peer]:
@@ -79,7 +87,7 @@ class RouteSocket:
         for peer in list(self._peers):
             peer.channel.close()
         self._peers.clear()
-        for task in self._reports:
+        for task in self._answers:
             task.cancel()
 
     def tell(self, message: Mapping[str, Any]) -> None:
@@ -103,13 +111,25 @@ class RouteSocket:
 
     def show(self, peer: Peer) -> None:
         """Somebody asks for the report."""
+        self._answer(peer, "report", self._report())
 
+    def order(self, peer: Peer, name: str, given: object) -> None:
+        """Somebody gives an order."""
+        if (order := self._orders.get(name)) is None:
+            peer.channel.send({"refused": "this node has no routes: see [routes] in blocker.toml"})
+        else:
+            self._answer(peer, "done", order(given))
+
+    def _answer(self, peer: Peer, what: str, work: Awaitable[Mapping[str, Any]]) -> None:
         async def answer() -> None:
-            peer.channel.send({"report": await self._report()})
+            try:
+                peer.channel.send({what: await work})
+            except ServeError as error:
+                peer.channel.send({"refused": str(error)})
 
         task = asyncio.get_running_loop().create_task(answer())
-        self._reports.add(task)
-        task.add_done_callback(self._reports.discard)
+        self._answers.add(task)
+        task.add_done_callback(self._answers.discard)
 
     def gone(self, peer: Peer) -> None:
         """Forget a peer."""
@@ -122,6 +142,7 @@ class Peer:
     def __init__(self, host: RouteSocket, opened: socket.socket) -> None:
         self._host = host
         self.is_feed = False
+        self.said = False  # whether it has told back anything yet
         self.told = 0
         self.errors = 0
         self.neighbors: dict[str, tuple[bool, int]] = {}
@@ -137,12 +158,14 @@ class Peer:
                 self.is_feed = True
                 self._host.greet(self)
             case {"told": int(told), "errors": int(errors)}:
-                self.told, self.errors = told, errors
+                self.said, self.told, self.errors = True, told, errors
                 self.neighbors = dict(_neighbors(message.get("neighbors")))
             case {"show": True} if self._trusted:
                 self._host.show(self)
-            case {"show": True}:
-                self.channel.send({"refused": "only the node's own user and root are shown the routes"})
+            case {"order": str(name)} if self._trusted:
+                self._host.order(self, name, message.get("with"))
+            case {"show": True} | {"order": _}:
+                self.channel.send({"refused": "only the node's own user and root are shown the routes, or may order"})
 
 
 def _neighbors(told: object) -> Iterator[tuple[str, tuple[bool, int]]]:
@@ -160,6 +183,19 @@ async def ask_report(path: Path) -> Mapping[str, Any]:
     Raises:
         ServeError: No node is there, it has no routes, or it does not answer this user.
     """
+    return await _ask(path, {"show": True}, "report")
+
+
+async def give_order(path: Path, order: str, given: str | None = None) -> Mapping[str, Any]:
+    """Have a running node withdraw or resume its routes; what came of it.
+
+    Raises:
+        ServeError: As `ask_report`, or it could not be done whole.
+    """
+    return await _ask(path, {"order": order, "with": given}, "done")
+
+
+async def _ask(path: Path, question: Message, wanted: str) -> Mapping[str, Any]:
     answer: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
 
     def heard(message: Message, descriptors: Sequence[int]) -> None:
@@ -175,16 +211,15 @@ async def ask_report(path: Path) -> Mapping[str, Any]:
         raise ServeError(f"no node with routes answers at {path}: {reason}; see [routes] in blocker.toml") from None
     asking = channel.Channel(opened, heard, lambda: heard({}, ()))
     try:
-        asking.send({"show": True})
+        asking.send(question)
         async with asyncio.timeout(60):
             message = await answer
     except TimeoutError:
         raise ServeError("the node does not answer") from None
     finally:
         asking.close()
-    match message:
-        case {"report": dict(report)}:
-            return report
-        case {"refused": str(reason)}:
-            raise ServeError(reason)
+    if isinstance(found := message.get(wanted), dict):
+        return found
+    if "refused" in message:
+        raise ServeError(str(message["refused"]))
     raise ServeError("the node went before it answered; ask again")

@@ -290,4 +290,12 @@ def _feeds(made: Dashboard, panels: Panels) -> None:
         "refused, and whether it is known where popular names are (0: nothing new is announced).",
         width=THIRD, steps=True, decimals=0,
     ))  # fmt: skip
+    routes.with_panel(panels.lines(
+        "Withdrawn by hand or for good",
+        [(f"blocker_route_stopped{{{NODE}}}", "until resumed {{instance}}"),
+         (f"blocker_route_retreating{{{NODE}}}", "routes are off {{instance}}")],
+        description="1: somebody has withdrawn all routes (`blocker routes withdraw`), or the node has none any more and "
+        "waits until ExaBGP has withdrawn what it had.",
+        width=THIRD, steps=True, decimals=0, limit=1,
+    ))  # fmt: skip
     made.with_row(routes)
