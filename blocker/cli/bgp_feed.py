@@ -132,6 +132,9 @@ def _show(run: Context, found: Mapping[str, Any]) -> None:
         run.console.print(f"withdrawn by hand since {since}{why}; `blocker routes resume` ends it")
     if not found["popular_known"]:
         run.console.print("nothing new is announced: the addresses of popular names are not known yet")
+    if uncovered := found["uncovered"]:
+        said = ", ".join(f"{count} {reason}" for reason, count in sorted(uncovered.items()))
+        run.console.print(f"{sum(uncovered.values())} of {found['listed']} hosts without any route: {said}")
     for server, results in found["resolvers"].items():
         counts = ", ".join(f"{count} {result}" for result, count in sorted(results.items()))
         run.console.print(f"resolver {server}: {counts or 'not asked yet'}")

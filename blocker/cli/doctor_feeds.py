@@ -7,9 +7,11 @@ addresses other than those of the configuration, appear in none of it.
 from __future__ import annotations
 
 import http.client
+import socket
 from collections import defaultdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from urllib.parse import urlsplit
 
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -21,9 +23,10 @@ from blocker.feeds.tally import label_of
 from blocker.sockets import bind
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from blocker.cli.context import Context
+    from blocker.dns_section import DnsSettings
     from blocker.feed_section import ZoneSettings
 
 #: Time for a node's answer, in seconds.
@@ -32,6 +35,8 @@ _PATIENCE = 5.0
 _STALE_SECONDS = 60.0
 #: Refreshes after which a secondary that has not asked will not come.
 _REFRESHES = 3
+#: Share of listed hosts without any route from which something is wrong with more than the list; as the alert's.
+_UNCOVERED = 0.5
 _EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - nothing is bound
 
 
@@ -170,16 +175,53 @@ def routes(run: Context) -> Iterator[Finding]:
         yield Finding("routes", "warn", "popular_top = 0: no popular name's addresses are kept from being routed")
     if not run.settings.guards.own_networks:
         yield Finding("routes", "warn", "guards.own_networks is empty: your own servers could be routed; name them")
+    yield from _resolvers(settings.resolvers, run.settings.gateways.dns)
     try:
         report = run.run(ask_report(settings.unix or run.settings.data_dir / SOCKET))
     except BlockerError as error:
         yield Finding("routes", "fail", str(error))
         return
     yield from _announced(report, settings.max_routes)
+    yield from _covered(report)
     yield from _feeds(report)
     for server, results in report["resolvers"].items():
         if results.get("failed", 0) and not results.get("answered", 0) + results.get("absent", 0):
             yield Finding("resolver", "fail", f"{server} answers nothing; nothing that it was asked for leaves")
+
+
+def _resolvers(resolvers: Sequence[str], gateway: DnsSettings) -> Iterator[Finding]:
+    """Whether any of them is this node's own gateway, which does not say of listed names where they are."""
+    for server in resolvers if gateway.enabled else ():
+        parts = urlsplit(f"//{server}")
+        address, port = str(parts.hostname), parts.port or 53
+        if port == gateway.port and (address == gateway.host or (gateway.host in _EVERYWHERE and _is_here(address))):
+            yield Finding(
+                "resolver", "fail", f"{server} is this node's own dns gateway, which rewrites listed names: name in "
+                "routes.resolvers what it asks itself (gateways.dns.upstreams)",
+            )  # fmt: skip
+
+
+def _is_here(address: str) -> bool:
+    """Whether an address is one of this machine's."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with socket.socket(family, socket.SOCK_DGRAM) as opened:
+        try:
+            opened.bind((address, 0))
+        except OSError:
+            return False
+    return True
+
+
+def _covered(report: Mapping[str, Any]) -> Iterator[Finding]:
+    count, listed = sum(report["uncovered"].values()), report["listed"]
+    if not listed:
+        return
+    by = ", ".join(f"{number} {reason}" for reason, number in sorted(report["uncovered"].items()))
+    shown = f"{count} of {listed} without any route" + (f": {by}" if by else "")
+    if count > _UNCOVERED * listed and report["settled"]:
+        yield Finding("listed hosts", "fail", f"{shown}; do the resolvers say where they are, and not what lists say?")
+    else:
+        yield Finding("listed hosts", "ok", shown)
 
 
 def _announced(report: Mapping[str, Any], most: int) -> Iterator[Finding]:

@@ -8,8 +8,8 @@ question. Three things answer it:
     show neighbor extensive                         each neighbor, its state, and the families of both sides
     show adj-rib out extensive                      each neighbor's routes, which begin `neighbor 192.0.2.1 local-ip`
 
-Each neighbor of this ExaBGP is taken for a router that should have the routes. What a router does with what it was sent,
-its own filters and limits, nobody here can see.
+Each neighbor of this ExaBGP is taken for a router that should have the routes. What a router does with what it was
+sent, its own filters and limits, nobody here can see.
 """
 
 from __future__ import annotations

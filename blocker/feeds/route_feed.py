@@ -8,7 +8,9 @@ and a node that ends without order leaves the routes where they are.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import time
+from collections import Counter
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
 
     from blocker.feeds.addresses import Network
     from blocker.feeds.resolve import Answer, Failing
+    from blocker.feeds.route_report import Why
     from blocker.feeds.routes import Changes, NameId
     from blocker.matcher import Matcher, Policy
     from blocker.route_section import RouteSettings
@@ -53,6 +56,10 @@ TICK_SECONDS = 1.0
 REVIEW_SLICE = 10
 # Seconds between two writings of the state: what a kill forgets, of sightings and not of routes that are announced.
 SAVE_SECONDS = 10.0
+# Seconds between two counts of hosts without a route: a scrape's interval. Those that moved take longer to count, and
+# are counted with each fourth.
+COUNT_SECONDS = 15.0
+COUNTS = 4
 # Seconds until lists that could not be read are tried again.
 RETRY_SECONDS = 5.0
 # Popular names change servers all day and are asked for no oftener than this.
@@ -101,6 +108,8 @@ class RouteFeed:
         self.ports: dict[NameId, frozenset[int]] = {}
         self.popular: frozenset[str] = frozenset()
         self.excepted: frozenset[str] = frozenset()
+        self.moved: Counter[Why] = Counter()
+        self.uncovered: Counter[str] = Counter()
         self.settled = False
         self.stopped: Stop | None = None  # somebody wants no routes
         self._listed_once = False
@@ -141,7 +150,8 @@ class RouteFeed:
         self._popular_lookups = Lookups(self.resolvers, pace_of(settings, popular=True), self._heard_popular)
         self._swapped.set()
         try:
-            work = (self._lookups.run(), self._popular_lookups.run(), self._follow(), self._tick(), self._save())
+            looking = (self._lookups.run(), self._popular_lookups.run())
+            work = (*looking, self._follow(), self._tick(), self._save(), self._count())
             tasks = [asyncio.create_task(one) for one in work]
             stopping = asyncio.create_task(self._stopping.wait())
             done, _ = await asyncio.wait((*tasks, stopping), return_when=asyncio.FIRST_COMPLETED)
@@ -348,6 +358,13 @@ class RouteFeed:
         while True:
             await asyncio.sleep(SAVE_SECONDS)
             await self._write_state()
+
+    async def _count(self) -> None:
+        for turn in itertools.count():
+            self.uncovered = await route_report.count_uncovered(self)
+            if turn % COUNTS == 0:
+                self.moved = await route_report.count_moved(self)
+            await asyncio.sleep(COUNT_SECONDS)
 
     async def _write_state(self) -> None:
         failed = {} if self._lookups is None else self._lookups.failed()

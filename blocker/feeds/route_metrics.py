@@ -8,6 +8,10 @@ routers as ExaBGP's configuration has them.
 | `blocker_route_changes_total`   | change           | routes announced and withdrawn                            |
 | `blocker_route_hosts`           |                  | hosts whose addresses are looked up                       |
 | `blocker_route_hosts_dead`      |                  | those that are nowhere, for dead_after_seconds or longer  |
+| `blocker_route_hosts_uncovered` | reason           | those of which no address is to have a route, by why: as  |
+|                                 |                  | of addresses, or `unknown` yet, or `absent`: nowhere      |
+| `blocker_route_hosts_moved`     | why              | those that came near popular hosts from elsewhere, as     |
+|                                 |                  | `blocker routes` names them; counted once a minute        |
 | `blocker_route_lookups_total`   | resolver, result | answers of each resolver: answered, absent, failed        |
 | `blocker_route_popular_known`   |                  | 1 if it is known where popular names are, else 0          |
 | `blocker_route_stopped`         |                  | 1 while somebody has withdrawn all routes, else 0         |
@@ -30,6 +34,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from blocker.feeds.resolve import Result
+from blocker.feeds.route_report import ABSENT, MOVED, UNKNOWN
 from blocker.feeds.route_retreat import retreating
 from blocker.feeds.routes import Reason
 
@@ -98,6 +103,18 @@ class RouteCounts(Collector):
         yield GaugeMetricFamily(
             "blocker_route_hosts_dead", "Hosts that are nowhere, and have been for long.", value=dead
         )
+        uncovered = GaugeMetricFamily(
+            "blocker_route_hosts_uncovered", "Hosts of which no address is to have a route.", labels=["reason"]
+        )
+        for reason in (UNKNOWN, ABSENT, *Reason):
+            uncovered.add_metric([reason], self._feed.uncovered[reason])
+        yield uncovered
+        moved = GaugeMetricFamily(
+            "blocker_route_hosts_moved", "Hosts that came near popular ones from elsewhere.", labels=["why"]
+        )
+        for why in MOVED:
+            moved.add_metric([why], self._feed.moved[why])
+        yield moved
         lookups = CounterMetricFamily(
             "blocker_route_lookups", "Answers of each resolver.", labels=["resolver", "result"]
         )

@@ -249,17 +249,6 @@ def _feeds(made: Dashboard, panels: Panels) -> None:
                    (f"blocker_route_feed_routes{{{NODE}}}", "ExaBGP has {{instance}}")],
         description="What the node wants announced, and what ExaBGP says it was told.", width=THIRD, steps=True, decimals=0,
     ))  # fmt: skip
-    routes.with_panel(panels.states(
-        "Sessions with routers", f"blocker_route_neighbor_up{{{NODE}}}", "{{neighbor}} {{instance}}", UP_OR_DOWN,
-        description="A router without a session has no routes: listed hosts are reached through it without the filter.",
-    ))  # fmt: skip
-    routes.with_panel(panels.lines(
-        "Routes that each router does not get",
-        [(f"sum by (instance) (blocker_routes{{{NODE}}}) - on (instance) group_right () "
-          f"blocker_route_neighbor_routes{{{NODE}}}", "{{neighbor}} {{instance}}")],
-        description="Of those that the node wants. Above 0 for long: no session, or a family is missing at one end.",
-        width=HALF, steps=True, decimals=0,
-    ))  # fmt: skip
     routes.with_panel(panels.lines(
         "Addresses without a route", [(f"sum by (reason) (blocker_routes_refused{{{NODE}}})", "{{reason}}")],
         description="Addresses of listed hosts that are not announced, and why: `blocker routes` names them.",
@@ -288,6 +277,25 @@ def _feeds(made: Dashboard, panels: Panels) -> None:
                   (f"blocker_route_popular_known{{{NODE}}}", "popular names known {{instance}}")],
         description="`blocker bgp-feed` processes that are connected (0: nothing changes any more), commands that ExaBGP "
         "refused, and whether it is known where popular names are (0: nothing new is announced).",
+        width=THIRD, steps=True, decimals=0,
+    ))  # fmt: skip
+    routes.with_panel(panels.states(
+        "Sessions with routers", f"blocker_route_neighbor_up{{{NODE}}}", "{{neighbor}} {{instance}}", UP_OR_DOWN,
+        description="A router without a session has no routes: listed hosts are reached through it without the filter.",
+    ))  # fmt: skip
+    routes.with_panel(panels.lines(
+        "Routes that each router does not get",
+        [(f"sum by (instance) (blocker_routes{{{NODE}}}) - on (instance) group_right () "
+          f"blocker_route_neighbor_routes{{{NODE}}}", "{{neighbor}} {{instance}}")],
+        description="Of those that the node wants. Above 0 for long: no session, or a family is missing at one end.",
+        width=HALF, steps=True, decimals=0,
+    ))  # fmt: skip
+    routes.with_panel(panels.lines(
+        "Hosts without any route",
+        [(f"sum by (reason) (blocker_route_hosts_uncovered{{{NODE}}})", "{{reason}}"),
+         (f"sum by (why) (blocker_route_hosts_moved{{{NODE}}})", "{{why}}")],
+        description="Listed hosts of which no address is to be announced, and why. Beside them those that came near popular "
+        "hosts from elsewhere (moved): `blocker routes --hosts` names them.",
         width=THIRD, steps=True, decimals=0,
     ))  # fmt: skip
     routes.with_panel(panels.lines(

@@ -16,7 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from blocker.errors import KeyMaterialError, ServeError
 from blocker.feeds.route_feed import RouteFeed
 from blocker.feeds.route_hosts import name_id
-from blocker.feeds.route_report import report
+from blocker.feeds.route_report import count_moved, count_uncovered, report
 from blocker.feeds.route_socket import ask_report
 from blocker.feeds.routes import Reason
 from blocker.feeds.sightings import FAMILIES
@@ -39,6 +39,8 @@ CONTRACT: dict[str, dict[str, set[str]]] = {
     "blocker_route_changes_total": {"change": {"announce", "withdraw"}},
     "blocker_route_hosts": {},
     "blocker_route_hosts_dead": {},
+    "blocker_route_hosts_uncovered": {"reason": {"unknown", "absent", *Reason}},
+    "blocker_route_hosts_moved": {"why": {"moved-address", "moved-network"}},
     "blocker_route_lookups_total": {"resolver": {"127.0.0.1"}, "result": {"answered", "absent", "failed"}},
     "blocker_route_popular_known": {},
     "blocker_route_stopped": {},
@@ -165,6 +167,20 @@ async def test_the_report_says_of_each_address_why(feed: RouteFeed) -> None:
     }  # fmt: skip
     early = await report(feed, 99.0 + 3 * DAY)
     assert "dead" not in {one["why"] for one in early["hosts"]}
+
+
+async def test_hosts_without_any_route_are_counted_by_what_speaks_against_them(feed: RouteFeed) -> None:
+    assert await count_uncovered(feed) == {"popular": 1}
+    table = feed.table
+    feed.names |= {key(name): name for name in ("inner", "nowhere", "unheard", "late", "own")}
+    table.listed(feed.names, 200.0)
+    table.answered(key("inner"), map(ip_address, ["10.0.0.1", "10.0.0.2", "11.1.1.1"]), 200.0, complete=FAMILIES)
+    table.answered(key("nowhere"), [], 200.0, complete=FAMILIES)
+    table.answered(key("late"), [ip_address("11.0.0.9")], 200.0, complete=FAMILIES)
+    table.stopped = True
+    table.step(200.0)
+    assert await count_uncovered(feed) == {"popular": 1, "special": 1, "absent": 1, "unknown": 2}
+    assert await count_moved(feed) == {"moved-address": 1, "moved-network": 1}
 
 
 async def test_names_that_are_not_known_yet_are_shown_as_their_ids(feed: RouteFeed) -> None:
