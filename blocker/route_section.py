@@ -90,7 +90,8 @@ class RouteSettings(Frozen):
     resolvers: tuple[Server, ...] = Field(
         (),
         max_length=8,
-        description="Up to 8 resolvers, as address, address:port or [address]:port. Those of the customers.",
+        description="Up to 8 resolvers, as address, address:port or [address]:port, that say where customers go. "
+        "They must not rewrite listed names, as [gateways.dns] and resolvers with [feeds.rpz] do.",
     )
     quorum: int = Field(
         1,

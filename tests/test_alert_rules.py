@@ -109,6 +109,14 @@ def test_the_runbook_s_commands_exist() -> None:
         assert done.exit_code == 0, words
 
 
+def test_the_runbook_s_services_are_those_of_the_units() -> None:
+    text = RUNBOOK.read_text("utf-8")
+    named = set(re.findall(r"(?:systemctl [a-z]+(?: -P MainPID)?|journalctl -u) ([\w@.-]+)", text))
+    units = {path.stem for path in (PROMETHEUS.parent / "systemd").glob("*.service")}
+    assert named - {"redis-server"} == units, "Redis is the operator's own"
+    assert not re.search(r"(?<![\w-])exabgp\b(?!\.api)", text), "its own unit is in conflict with Blocker's"
+
+
 def test_the_runbook_s_metrics_exist() -> None:
     """Patterns for grep, read as grep reads them, each of which finds something that a rule or the README names."""
     text = RUNBOOK.read_text("utf-8")

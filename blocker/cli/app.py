@@ -29,7 +29,7 @@ COMMANDS = {
     "report": ("report", "report"),
     "squid-helper": ("squid_helper", "squid_helper"),
     "bgp-feed": ("bgp_feed", "bgp_feed"),
-    "routes": ("bgp_feed", "routes"),
+    "routes": ("bgp_feed", "app"),
     "doctor": ("doctor", "doctor"),
     "bench": ("bench", "bench"),
 }

@@ -1,4 +1,4 @@
-"""`blocker bgp-feed`: run by ExaBGP; and `blocker routes`: what is announced, and why."""
+"""`blocker bgp-feed`: run by ExaBGP; `blocker routes`: what is announced, and why, and its end by hand."""
 
 from __future__ import annotations
 
@@ -43,6 +43,10 @@ def bgp_feed(context: typer.Context, socket: Socket = None) -> None:
     asyncio.run(whole())
 
 
+app = typer.Typer(invoke_without_command=True)
+
+
+@app.callback()
 def routes(
     context: typer.Context,
     socket: Socket = None,
@@ -55,6 +59,8 @@ def routes(
 
     Hosts that a person should look at come last. With --state or --why alone the other table is left out.
     """
+    if context.invoked_subcommand is not None:
+        return
     from blocker.feeds.route_socket import ask_report
 
     run = of(context)
@@ -76,12 +82,59 @@ def routes(
         _show(run, found)
 
 
+@app.command()
+def withdraw(
+    context: typer.Context,
+    reason: Annotated[str, typer.Option(help="Why. Sealed with the node's state.")] = "",
+    socket: Socket = None,
+    json: Json = False,
+) -> None:
+    """Withdraw all routes of the running node at once, and announce none until `resume`; restarts do not end it."""
+    from blocker.feeds.route_socket import give_order
+    from blocker.feeds.route_stop import MAX_REASON
+
+    if len(reason) > MAX_REASON or not reason.isprintable():
+        raise typer.BadParameter(f"one line of at most {MAX_REASON} characters", param_hint="--reason")
+    run = of(context)
+    done = run.run(give_order(_socket(run, socket), "withdraw", reason))
+    if json:
+        run.echo_json(done)
+    else:
+        typer.echo(f"{done['routes']} routes withdrawn; none is announced until `blocker routes resume`")
+
+
+@app.command()
+def resume(context: typer.Context, socket: Socket = None, json: Json = False) -> None:
+    """Announce routes again after `withdraw`, as fast as changes_per_minute lets it."""
+    from blocker.feeds.route_socket import give_order
+
+    run = of(context)
+    done = run.run(give_order(_socket(run, socket), "resume"))
+    if json:
+        run.echo_json(done)
+    elif done["since"] is None:
+        typer.echo("routes were not withdrawn")
+    else:
+        typer.echo(f"{done['routes']} routes are announced again")
+
+
 def _show(run: Context, found: Mapping[str, Any]) -> None:
     feeds = ", ".join(f"{feed['told']} told, {feed['errors']} refused" for feed in found["feeds"]) or "none connected"
     state = "settled" if found["settled"] else "not settled yet"
     run.console.print(f"{found['routes']} routes, {state}; feeds: {feeds}")
+    for feed in found["feeds"]:
+        for neighbor, (up, count) in sorted(feed["neighbors"].items()):
+            said = f"{count} of {found['routes']} routes" if up else "no session"
+            run.console.print(f"router {neighbor}: {said}")
+    if (stopped := found["stopped"]) is not None:
+        why = f" ({stopped['reason']})" if stopped["reason"] else ""
+        since = _cell("since", stopped["since"])
+        run.console.print(f"withdrawn by hand since {since}{why}; `blocker routes resume` ends it")
     if not found["popular_known"]:
         run.console.print("nothing new is announced: the addresses of popular names are not known yet")
+    if uncovered := found["uncovered"]:
+        said = ", ".join(f"{count} {reason}" for reason, count in sorted(uncovered.items()))
+        run.console.print(f"{sum(uncovered.values())} of {found['listed']} hosts without any route: {said}")
     for server, results in found["resolvers"].items():
         counts = ", ".join(f"{count} {result}" for result, count in sorted(results.items()))
         run.console.print(f"resolver {server}: {counts or 'not asked yet'}")

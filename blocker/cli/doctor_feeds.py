@@ -7,23 +7,27 @@ addresses other than those of the configuration, appear in none of it.
 from __future__ import annotations
 
 import http.client
+import socket
 from collections import defaultdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from urllib.parse import urlsplit
 
 from prometheus_client.parser import text_string_to_metric_families
 
 from blocker.control.heartbeat import SILENT_SECONDS
 from blocker.errors import BlockerError
-from blocker.feeds.route_socket import ask_report
+from blocker.feeds.route_socket import SOCKET, ask_report
+from blocker.feeds.route_state import STATE_FILE
 from blocker.feeds.signing import load_keys
 from blocker.feeds.tally import Standing, label_of
 from blocker.sockets import bind
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from blocker.cli.context import Context
+    from blocker.dns_section import DnsSettings
     from blocker.feed_section import SecondarySettings, ZoneSettings
 
 #: Time for a node's answer, in seconds.
@@ -34,6 +38,8 @@ _STALE_SECONDS = 60.0
 _REFRESHES = 3
 #: After so long a notice has been answered, or will not be, in seconds.
 _HEARING_SECONDS = 60.0
+#: Share of listed hosts without any route from which something is wrong with more than the list; as the alert's.
+_UNCOVERED = 0.5
 _EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - nothing is bound
 
 
@@ -196,31 +202,77 @@ def _secondary(
 
 
 def routes(run: Context) -> Iterator[Finding]:
-    """The findings about routes; none if they are off."""
+    """The findings about routes; none if they are off and nobody has any."""
     settings = run.settings.routes
     if not settings.enabled:
+        if (run.settings.data_dir / STATE_FILE).exists():
+            yield Finding(
+                "routes", "warn", "they are off, and ExaBGP may still have some: with node and ExaBGP running they are "
+                f"withdrawn; if ExaBGP is no more, remove {STATE_FILE} from data_dir",
+            )  # fmt: skip
         return
     if settings.popular_top == 0:
         yield Finding("routes", "warn", "popular_top = 0: no popular name's addresses are kept from being routed")
     if not run.settings.guards.own_networks:
         yield Finding("routes", "warn", "guards.own_networks is empty: your own servers could be routed; name them")
+    yield from _resolvers(settings.resolvers, run.settings.gateways.dns)
     try:
-        report = run.run(ask_report(settings.unix or run.settings.data_dir / "routes.sock"))
+        report = run.run(ask_report(settings.unix or run.settings.data_dir / SOCKET))
     except BlockerError as error:
         yield Finding("routes", "fail", str(error))
         return
     yield from _announced(report, settings.max_routes)
+    yield from _covered(report)
     yield from _feeds(report)
     for server, results in report["resolvers"].items():
         if results.get("failed", 0) and not results.get("answered", 0) + results.get("absent", 0):
             yield Finding("resolver", "fail", f"{server} answers nothing; nothing that it was asked for leaves")
 
 
+def _resolvers(resolvers: Sequence[str], gateway: DnsSettings) -> Iterator[Finding]:
+    """Whether any of them is this node's own gateway, which does not say of listed names where they are."""
+    for server in resolvers if gateway.enabled else ():
+        parts = urlsplit(f"//{server}")
+        address, port = str(parts.hostname), parts.port or 53
+        if port == gateway.port and (address == gateway.host or (gateway.host in _EVERYWHERE and _is_here(address))):
+            yield Finding(
+                "resolver", "fail", f"{server} is this node's own dns gateway, which rewrites listed names: name in "
+                "routes.resolvers what it asks itself (gateways.dns.upstreams)",
+            )  # fmt: skip
+
+
+def _is_here(address: str) -> bool:
+    """Whether an address is one of this machine's."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with socket.socket(family, socket.SOCK_DGRAM) as opened:
+        try:
+            opened.bind((address, 0))
+        except OSError:
+            return False
+    return True
+
+
+def _covered(report: Mapping[str, Any]) -> Iterator[Finding]:
+    count, listed = sum(report["uncovered"].values()), report["listed"]
+    if not listed:
+        return
+    by = ", ".join(f"{number} {reason}" for reason, number in sorted(report["uncovered"].items()))
+    shown = f"{count} of {listed} without any route" + (f": {by}" if by else "")
+    if count > _UNCOVERED * listed and report["settled"]:
+        yield Finding("listed hosts", "fail", f"{shown}; do the resolvers say where they are, and not what lists say?")
+    else:
+        yield Finding("listed hosts", "ok", shown)
+
+
 def _announced(report: Mapping[str, Any], most: int) -> Iterator[Finding]:
     count = report["routes"]
     held = sum(one["state"] == "held" for one in report["addresses"])
     shown = f"{count} of at most {most} routes, {held} of them held for hosts that moved"
-    if not report["popular_known"]:
+    if report["stopped"] is not None:
+        yield Finding(
+            "routes", "fail", "withdrawn by hand: listed pages are reached; end it by `blocker routes resume`"
+        )
+    elif not report["popular_known"]:
         yield Finding("routes", "warn", f"{shown}; nothing new: the popular names are not looked up yet; see resolvers")
     elif count >= most:
         yield Finding("routes", "fail", f"{shown}; there is no room: raise routes.max_routes, or shorten the lists")
@@ -243,7 +295,26 @@ def _feeds(report: Mapping[str, Any]) -> Iterator[Finding]:
         elif feed["told"] != report["routes"] and report["settled"]:
             yield Finding("ExaBGP", "warn", f"{shown}; it may be catching up: look again")
         else:
-            yield Finding("ExaBGP", "ok", f"{shown}; whether its session is up: `birdc show protocols` on the router")
+            yield Finding("ExaBGP", "ok", shown)
+        yield from _routers(feed["neighbors"], report["routes"])
+
+
+def _routers(neighbors: Mapping[str, Any], wanted: int) -> Iterator[Finding]:
+    if not neighbors:
+        yield Finding(
+            "routers", "fail", "ExaBGP names no neighbor of the feed's: does one have `api { processes [ blocker ]; "
+            "neighbor-changes; }`, and is exabgp.api.ack on? if so, restart it",
+        )  # fmt: skip
+    for name, (up, count) in sorted(neighbors.items()):
+        what, shown = f"router {name}", f"its session carries {count} of {wanted} routes"
+        if not up:
+            yield Finding(
+                what, "fail", "no session, so no routes: see the router (`birdc show protocols`), and port 179"
+            )
+        elif count < wanted:
+            yield Finding(what, "fail", f"{shown}: does it take both families? see `family` at both ends")
+        else:
+            yield Finding(what, "ok", f"{shown}; whether it uses them: `birdc show route` on it")
 
 
 def _parent(pid: int) -> str:

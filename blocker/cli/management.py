@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from blocker.cli.front import Front
     from blocker.cli.late_store import LateStore
     from blocker.feeds.route_feed import RouteFeed
+    from blocker.feeds.route_retreat import Retreat
     from blocker.feeds.rpz import RpzFeed
     from blocker.gateways.canaries import Probe
     from blocker.gateways.dns import DnsListener
@@ -127,8 +128,7 @@ class Management:
         self.office.configure(settings.guards, policies)
         self.http_probe.policies = tuple(sorted({DEFAULT_POLICY, *settings.policies}))
         self.canaries.configure(settings)
-        if self.routes is not None:
-            self.routes.configure(settings.routes, settings.guards, self._context.policy(settings.routes.policy))
+        self._configure_routes(settings)
 
     def join_zones(self) -> None:
         """Have the dns gateway answer about the zones that there are, if it is to."""
@@ -145,10 +145,44 @@ class Management:
         self.canaries.register(EnvoyProbe(made))
         return made
 
-    def _routes(self) -> RouteFeed | None:
+    async def run_routes(self) -> None:
+        """Run the route feed, and after it what takes its routes back if they are turned off."""
+        routes = self.routes
+        while routes is not None:
+            await routes.run()
+            if routes is self.routes:
+                return
+            routes.close()
+            routes = self.routes
+            if routes is not None:
+                routes.start()
+
+    def _configure_routes(self, settings: Settings) -> None:
+        if self.routes is None:
+            return
+        from blocker.feeds.route_retreat import Retreat
+
+        if isinstance(self.routes, Retreat):
+            return
+        if settings.routes.enabled:
+            self.routes.configure(settings.routes, settings.guards, self._context.policy(settings.routes.policy))
+            return
+        self.routes.leave()
+        self.exporter.unregister(self.routes.counts)
+        self.routes = Retreat(settings.routes, settings.data_dir)
+        self.exporter.register(self.routes)
+
+    def _routes(self) -> RouteFeed | Retreat | None:
         settings = self._context.settings
         if not settings.routes.enabled:
-            return None
+            from blocker.feeds.route_retreat import Retreat
+            from blocker.feeds.route_state import STATE_FILE
+
+            if not (settings.data_dir / STATE_FILE).exists():
+                return None
+            retreat = Retreat(settings.routes, settings.data_dir)
+            self.exporter.register(retreat)
+            return retreat
         from blocker.feeds.route_feed import RouteFeed  # loads aiodns
 
         policy = self._context.policy(settings.routes.policy)

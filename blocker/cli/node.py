@@ -154,7 +154,7 @@ class Node:
         ):  # fmt: skip
             tasks.create_task(work)
         if management.routes is not None:
-            tasks.create_task(management.routes.run())
+            tasks.create_task(management.run_routes())
         looking = [management.watching.run(), self._look_at_canaries(management)]
         if management.rpz is not None:
             looking.append(management.rpz.run())

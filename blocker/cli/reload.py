@@ -34,8 +34,8 @@ _FIXED_OF_ONE = {
     "envoy": ("enabled", "host", "port", "max_connections", "max_requests", "request_seconds", "idle_seconds"),
 }
 _FIXED_OF_RPZ = ("enabled", "host", "port", "on_dns_gateway", "max_transfers", "history")
-# Sockets and threads that are there from the start on.
-_FIXED_OF_ROUTES = ("enabled", "unix", "group", "resolvers", "quorum", "lookup_seconds", "lookup_tries")
+# Sockets and threads that are there from the start on. Routes can be turned off, and on with a start only.
+_FIXED_OF_ROUTES = ("unix", "group", "resolvers", "quorum", "lookup_seconds", "lookup_tries")
 
 
 def reload(node: Node) -> None:
@@ -64,6 +64,8 @@ def reload(node: Node) -> None:
 def needing_restart(old: Settings, new: Settings) -> Iterator[str]:
     """Names of settings that differ and cannot change under a running node."""
     yield from (name for name in _FIXED if getattr(old, name) != getattr(new, name))
+    if new.routes.enabled and not old.routes.enabled:
+        yield "routes.enabled"
     yield from (f"routes.{f}" for f in _FIXED_OF_ROUTES if getattr(old.routes, f) != getattr(new.routes, f))
     for name, gateway in old.gateways:
         other: BaseModel = getattr(new.gateways, name)
@@ -106,7 +108,9 @@ def _use(node: Node, settings: Settings) -> None:
     kept["gateways"] = _addresses_kept(old.gateways, settings.gateways)
     rpz = {field: getattr(old.feeds.rpz, field) for field in _FIXED_OF_RPZ}
     kept["feeds"] = settings.feeds.model_copy(update={"rpz": settings.feeds.rpz.model_copy(update=rpz)})
-    kept["routes"] = settings.routes.model_copy(update={f: getattr(old.routes, f) for f in _FIXED_OF_ROUTES})
+    routes = {field: getattr(old.routes, field) for field in _FIXED_OF_ROUTES}
+    routes["enabled"] = old.routes.enabled and settings.routes.enabled
+    kept["routes"] = settings.routes.model_copy(update=routes)
     settings = settings.model_copy(update=kept)
     node.context.settings = settings
     logging.configure(settings.log_level, settings.log_format)

@@ -8,8 +8,13 @@ with a community of the operator's and NO_EXPORT (RFC 1997), never BLACKHOLE (RF
 be looked at; or a flow rule (RFC 8955) that redirects some ports of the address to another VRF.
 
 ExaBGP answers `done` or `error`, in order. At most `WINDOW` commands await theirs, so that neither side's pipe fills.
-What ExaBGP refused is tried again with the next full set of routes. When ExaBGP started this process anew it may still
-have routes from the one before: so it is asked for what it has first, and those with our communities are taken over.
+What ExaBGP refused is tried again with the next full set of routes, and when a session comes up. When ExaBGP started
+this process anew it may still have routes from the one before: so it is asked for what it has first, and those with our
+communities are taken over.
+
+An acknowledgement says nothing of routers. So ExaBGP is also asked, now and then and when a session comes up, what each
+neighbor has (`bgp_sessions`): what one lacks is told again, once until something changes, and what none should have is
+withdrawn.
 """
 
 from __future__ import annotations
@@ -20,6 +25,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
+from blocker.feeds.bgp_sessions import INVENTORY, NEIGHBORS, Sessions
 from blocker.route_section import NO_EXPORT
 
 if TYPE_CHECKING:
@@ -30,7 +36,6 @@ if TYPE_CHECKING:
 
 # Commands on their way: some 10 KiB, where a pipe takes 64 KiB.
 WINDOW = 64
-INVENTORY = "show adj-rib out extensive"
 _UNICAST = re.compile(r" ipv[46] unicast (\S+)/(?:32|128) next-hop ")
 _FLOW = re.compile(r" ipv[46] flow flow destination-ipv[46] ([^/\s]+)/(?:32|128)(?:/0)? (.*?) community \[")
 _COMMUNITIES = re.compile(r" community (?:\[ ([^]]*) \]|(\S+))")
@@ -75,6 +80,10 @@ class Form:
             then = f"redirect {self.flow_redirect};"
             return f"withdraw flow route {{ match {{ {self._match(address)} }} then {{ {then} }} }}"
         return f"withdraw route {self._route(address)}"
+
+    def family(self, address: Address) -> str:
+        """The family of an address's route, as ExaBGP calls it."""
+        return f"ipv{address.version} {'flow' if self.form == 'flow' else 'unicast'}"
 
     def same_destination(self, other: Form) -> bool:
         """Whether a route in this form replaces one in the other, so that nothing is to be withdrawn."""
@@ -122,25 +131,32 @@ class Speaker:
     Attributes:
         told: What ExaBGP was told and has not refused, and in which form.
         errors: How often it has refused.
+        sessions: The neighbors that it has.
     """
 
     def __init__(self) -> None:
         self.told: dict[Address, Form] = {}
         self.errors = 0
+        self.sessions = Sessions()
         self._form: Form | None = None
         self._wanted: set[Address] = set()
         self._refused: set[Address] = set()
+        self._again: set[Address] = set()  # told again for a neighbor that lacked it
         self._todo: deque[Address] = deque()
         self._queued: set[Address] = set()
-        self._awaited: deque[tuple[Address, bool] | None] = deque()  # None: the inventory
-        self._inventory: list[str] | None = None
+        self._awaited: deque[tuple[Address, bool] | str] = deque()  # a text: a question
+        self._said: list[str] = []  # in answer to the question that is first
         self._asked = False
+        self._taken_over = False
         self._settled = False
+        self._look_due = True
+        self._looking: dict[Address, Form] | None = None  # told when the look under way was asked for
+        self._mute = False  # ExaBGP acknowledges nothing
 
     @property
     def idle(self) -> bool:
-        """Whether ExaBGP was told everything and has said so."""
-        return not self._todo and not self._awaited
+        """Whether ExaBGP was told and asked everything and has said so."""
+        return not self._todo and not self._awaited and (self._mute or not self._look_due)
 
     def want(self, form: Form, addresses: Iterable[Address], *, settled: bool) -> None:
         """All that is wanted, in which form.
@@ -153,8 +169,7 @@ class Speaker:
         self._form, self._settled = form, settled
         wanted = set(addresses)
         self._wanted = wanted if settled else wanted | self._wanted | self.told.keys()
-        self._refused.clear()
-        self._check(self._wanted | self.told.keys())
+        self._try_again()
 
     def change(self, announce: Iterable[Address], withdraw: Iterable[Address]) -> None:
         """What is wanted from now on, and what no more."""
@@ -163,34 +178,49 @@ class Speaker:
         self._refused -= gone
         self._check(gone | new)
 
+    def look(self) -> None:
+        """Ask what each neighbor has, as soon as may be."""
+        self._look_due = True
+
     def lines(self) -> list[str]:
         """The commands to write now."""
         if self._form is None:
             return []
         if not self._asked:
-            self._asked, self._inventory = True, []
-            self._awaited.append(None)
+            self._asked = True
+            self._awaited.append(INVENTORY)
             return [INVENTORY]
-        if self._inventory is not None:
+        if not self._taken_over:
             return []
         found: list[str] = []
         while self._todo and len(self._awaited) < WINDOW:
             address = self._todo.popleft()
             self._queued.discard(address)
             found += self._commands(address, self._form)
+        if self._look_due and self._looking is None and not self._todo and not self._mute:
+            self._look_due, self._looking = False, dict(self.told)
+            questions = (NEIGHBORS, INVENTORY)
+            self._awaited += questions
+            found += questions
         return found
 
     def read(self, line: str) -> None:
-        """A line that ExaBGP wrote; others than answers to commands mean nothing here."""
+        """A line that ExaBGP wrote: an acknowledgement, part of an answer, or news of a session."""
         if line not in ("done", "error"):
-            if self._inventory is not None:
-                self._inventory.append(line)
+            came = self.sessions.event(line)
+            if came is None and self._awaited and isinstance(self._awaited[0], str):
+                self._said.append(line)
+            elif came:
+                self._look_due = True
+                self._try_again()
             return
+        self._mute = False
         if not self._awaited:
             return
         command = self._awaited.popleft()
-        if command is None:
-            self._take_over()
+        if isinstance(command, str):
+            said, self._said = self._said, []
+            self._answered(command, said if line == "done" else None)
         elif line == "error":
             self.errors += 1
             address, announced = command
@@ -200,12 +230,25 @@ class Speaker:
 
     def silent(self) -> None:
         """ExaBGP acknowledges nothing, or too late: go on without, as if it had taken everything."""
-        if self._inventory is not None:
-            self._take_over()
+        if not self._taken_over:
+            self._take_over(self._said)
+        self._mute, self._said, self._looking = True, [], None
         self._awaited.clear()
 
-    def _take_over(self) -> None:
-        lines, self._inventory = self._inventory or (), None
+    def _answered(self, question: str, lines: list[str] | None) -> None:
+        """Take over the answer to a question; None: there is none."""
+        if not self._taken_over:
+            self._take_over(lines or ())
+        elif question == NEIGHBORS:
+            if lines is not None:
+                self.sessions.neighbors(lines)
+        elif (looking := self._looking) is not None:
+            self._looking = None
+            if lines is not None and self._form is not None:
+                self._compare(lines, self._form, looking)
+
+    def _take_over(self, lines: Iterable[str]) -> None:
+        self._taken_over = True
         if self._form is not None:
             found = {address for line in lines if (address := self._form.adopted(line)) is not None}
             self.told.update(dict.fromkeys(found, self._form))
@@ -214,6 +257,25 @@ class Speaker:
             self._todo.clear()
             self._queued.clear()
             self._check(self._wanted | self.told.keys())
+
+    def _compare(self, lines: Iterable[str], form: Form, looking: Mapping[Address, Form]) -> None:
+        """Tell again what a neighbor lacks, and withdraw what none should have."""
+        wanted = {address for address, of in looking.items() if of == self.told.get(address) == form}
+        lacking, there = self.sessions.routes(lines, form, wanted)
+        again = lacking - self._again
+        self._again |= again
+        for address in again:
+            del self.told[address]
+        extra = there - looking.keys() - self.told.keys() if self._settled else set()
+        self.told.update(dict.fromkeys(extra, form))
+        self._look_due |= bool(again or extra)
+        self._check(again | extra)
+
+    def _try_again(self) -> None:
+        """Begin anew with what was refused, or not taken."""
+        self._refused.clear()
+        self._again.clear()
+        self._check(self._wanted | self.told.keys())
 
     def _check(self, addresses: Iterable[Address]) -> None:
         for address in sorted(addresses, key=lambda one: (one in self._wanted, one.version, int(one))):

@@ -33,6 +33,9 @@ log = structlog.get_logger(__name__)
 _RETRY_SECONDS = 0.5
 # ExaBGP acknowledges within milliseconds, but starts its processes before it listens to them; then `ack` may be off.
 _PATIENCE_SECONDS = 30.0
+# Between two looks at what each neighbor has; when a session comes up there is one besides. Ten thousand routes of two
+# neighbors take ExaBGP some seconds to say.
+_LOOK_SECONDS = 60.0
 
 
 class BgpFeed:
@@ -49,7 +52,7 @@ class BgpFeed:
         self._lost = asyncio.Event()
         self._stopping = asyncio.Event()
         self._moved = asyncio.Event()
-        self._reported = (-1, -1)
+        self._reported: Message = {}
 
     async def run(self) -> None:
         """Run until ExaBGP closes standard input, or SIGTERM or SIGINT."""
@@ -58,7 +61,7 @@ class BgpFeed:
             loop.add_signal_handler(number, self._stopping.set)
         reader = asyncio.StreamReader()
         inward, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
-        tasks = [asyncio.create_task(work) for work in (self._read(reader), self._meet(), self._write())]
+        tasks = [asyncio.create_task(work) for work in (self._read(reader), self._meet(), self._write(), self._look())]
         await self._stopping.wait()
         for task in tasks:
             task.cancel()
@@ -96,6 +99,12 @@ class BgpFeed:
                 log.warning("ExaBGP does not acknowledge commands; is exabgp.api.ack off?")
                 self._speaker.silent()
 
+    async def _look(self) -> None:
+        while True:
+            await asyncio.sleep(_LOOK_SECONDS)
+            self._speaker.look()
+            self._moved.set()
+
     async def _meet(self) -> None:
         while True:
             try:
@@ -104,7 +113,7 @@ class BgpFeed:
                 await asyncio.sleep(_RETRY_SECONDS)
                 continue
             self._lost.clear()
-            self._reported = (-1, -1)
+            self._reported = {}
             self._channel = channel.Channel(opened, self._message, self._lost.set)
             self._channel.send({"hello": "bgp"})
             await self._lost.wait()
@@ -123,11 +132,15 @@ class BgpFeed:
         self._moved.set()
 
     def _report(self) -> None:
-        """Tell the node how far ExaBGP is."""
-        now = (len(self._speaker.told), self._speaker.errors)
-        if self._channel is not None and self._speaker.idle and now != self._reported:
+        """Tell the node how far ExaBGP and its neighbors are."""
+        if self._channel is None or not self._speaker.idle:
+            return
+        told = self._speaker.told
+        neighbors = {name: list(carried) for name, carried in self._speaker.sessions.carried(told).items()}
+        now = {"told": len(told), "errors": self._speaker.errors, "neighbors": neighbors}
+        if now != self._reported:
             self._reported = now
-            self._channel.send({"told": now[0], "errors": now[1]})
+            self._channel.send(now)
 
 
 def _write_all(text: bytes) -> None:

@@ -8,23 +8,28 @@ and a node that ends without order leaves the routes where they are.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import time
+from collections import Counter
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from blocker.errors import BlockerError, StoreUnavailable
+from blocker.errors import BlockerError, ServeError, StoreUnavailable
 from blocker.feeds import route_report, route_state
 from blocker.feeds.bgp import Form
 from blocker.feeds.lookups import Lookups, Pace
 from blocker.feeds.resolve import Resolvers
-from blocker.feeds.route_hosts import hosts_of, literal, name_id, routed_lists, with_www
+from blocker.feeds.route_hosts import literal, name_id, with_www
+from blocker.feeds.route_lists import RoutedLists
 from blocker.feeds.route_metrics import RouteCounts
-from blocker.feeds.route_socket import RouteSocket
+from blocker.feeds.route_socket import SOCKET, RouteSocket
+from blocker.feeds.route_state import STATE_FILE
+from blocker.feeds.route_stop import Stop, StopFile
 from blocker.feeds.routes import Limits, Reason, RouteTable
 from blocker.feeds.sightings import FAMILIES
-from blocker.ingest.cleartext import read_rules, sealer
+from blocker.ingest.cleartext import sealer
 from blocker.ingest.never_block import read_popular
 from blocker.log import describe
 
@@ -34,6 +39,7 @@ if TYPE_CHECKING:
 
     from blocker.feeds.addresses import Network
     from blocker.feeds.resolve import Answer, Failing
+    from blocker.feeds.route_report import Why
     from blocker.feeds.routes import Changes, NameId
     from blocker.matcher import Matcher, Policy
     from blocker.route_section import RouteSettings
@@ -43,14 +49,17 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-STATE_FILE = "routes.state"
-SOCKET = "routes.sock"
+STOP_FILE = "routes.stopped"
 # Seconds between two looks at what is due. Changes are told at most so late; a minute has sixty of them.
 TICK_SECONDS = 1.0
 # Names looked at between two turns of the event loop: a millisecond.
 REVIEW_SLICE = 10
 # Seconds between two writings of the state: what a kill forgets, of sightings and not of routes that are announced.
 SAVE_SECONDS = 10.0
+# Seconds between two counts of hosts without a route: a scrape's interval. Those that moved take longer to count, and
+# are counted with each fourth.
+COUNT_SECONDS = 15.0
+COUNTS = 4
 # Seconds until lists that could not be read are tried again.
 RETRY_SECONDS = 5.0
 # Popular names change servers all day and are asked for no oftener than this.
@@ -86,20 +95,27 @@ class RouteFeed:
         self._settings, self._guards, self._policy = settings, guards, policy
         self._key = keyring.lookup
         self._sealer = sealer(keyring)
-        self._open_store = open_store
         self._state = data_dir / STATE_FILE
+        self._stop_file = StopFile(data_dir / STOP_FILE, self._sealer)
         self.table = RouteTable(limits_of(settings), self._own(), settings.trial_networks)
-        self.socket = RouteSocket(settings.unix or data_dir / SOCKET, settings.group, self._everything, self._report)
+        self.socket = RouteSocket(
+            settings.unix or data_dir / SOCKET, settings.group, self._everything, self._report,
+            {"withdraw": self._withdraw_all, "resume": self._resume},
+        )  # fmt: skip
         self.counts = RouteCounts(self)
         self.resolvers: Resolvers | None = None
         self.names: dict[NameId, str] = {}
         self.ports: dict[NameId, frozenset[int]] = {}
         self.popular: frozenset[str] = frozenset()
+        self.excepted: frozenset[str] = frozenset()
+        self.moved: Counter[Why] = Counter()
+        self.uncovered: Counter[str] = Counter()
         self.settled = False
+        self.stopped: Stop | None = None  # somebody wants no routes
         self._listed_once = False
         self._popular_changed = True  # nothing was read yet
         self._popular_names: Collection[NameId] | None = None
-        self._hosts: dict[str, tuple[int, bool, frozenset[str]]] = {}
+        self._lists = RoutedLists(open_store, self._sealer)
         self._matcher: Matcher | None = None
         self._swapped = asyncio.Event()
         self._stopping = asyncio.Event()
@@ -122,6 +138,8 @@ class RouteFeed:
     async def run(self) -> None:
         """Run until `stop`."""
         settings = self._settings
+        self.stopped = await asyncio.to_thread(self._stop_file.load)
+        self.table.stopped = self.stopped is not None
         failing = await self._restore()
         self.resolvers = Resolvers(
             settings.resolvers, quorum=settings.quorum, seconds=settings.lookup_seconds, tries=settings.lookup_tries,
@@ -132,7 +150,8 @@ class RouteFeed:
         self._popular_lookups = Lookups(self.resolvers, pace_of(settings, popular=True), self._heard_popular)
         self._swapped.set()
         try:
-            work = (self._lookups.run(), self._popular_lookups.run(), self._follow(), self._tick(), self._save())
+            looking = (self._lookups.run(), self._popular_lookups.run())
+            work = (*looking, self._follow(), self._tick(), self._save(), self._count())
             tasks = [asyncio.create_task(one) for one in work]
             stopping = asyncio.create_task(self._stopping.wait())
             done, _ = await asyncio.wait((*tasks, stopping), return_when=asyncio.FIRST_COMPLETED)
@@ -155,11 +174,38 @@ class RouteFeed:
             return {}
         if state is None:
             return {}
-        known, failing = state
-        self.table.restore(*known)
+        (names, popular, announced), failing = state
+        self.table.restore(names, popular, {} if self.stopped else announced)
         log.info("routes restored", routes=len(self.table.announced))
         self.socket.tell_everything()
         return failing
+
+    async def _withdraw_all(self, reason: object) -> Mapping[str, Any]:
+        """Withdraw all routes, and announce none until `_resume`; at once, whatever the disk says."""
+        count = len(self.table.announced)
+        self.stopped = Stop(time.time(), str(reason or ""))
+        self.table.stopped = True
+        self.counts.changed(self.table.everything_left(time.time()))
+        self.socket.tell_everything()
+        log.warning("all routes are withdrawn by hand", routes=count)
+        try:
+            await asyncio.to_thread(self._stop_file.save, self.stopped)
+        except OSError as error:
+            reason = error.strerror or type(error).__name__
+            raise ServeError(f"{count} routes withdrawn; but a restart would announce them again: {reason}") from None
+        return {"routes": count}
+
+    async def _resume(self, _: object) -> Mapping[str, Any]:
+        """Announce again, as fast as changes_per_minute lets it."""
+        try:
+            await asyncio.to_thread(self._stop_file.remove)
+        except OSError as error:
+            raise ServeError(f"nothing is announced: {error.strerror or type(error).__name__}") from None
+        was, self.stopped = self.stopped, None
+        self.table.stopped = False
+        self.settled = False
+        log.warning("routes are announced again")
+        return {"since": None if was is None else was.since, "routes": sum(self.table.waiting().values())}
 
     async def stop(self) -> None:
         """Keep or withdraw the routes, as configured, and let the feeds go; may be called twice."""
@@ -167,12 +213,18 @@ class RouteFeed:
             self._tell(self.table.everything_left(time.time()))
         self._stopping.set()
 
+    def leave(self) -> None:
+        """Withdraw all routes and end: this node is to have none any more."""
+        self.table.stopped = True
+        self._tell(self.table.everything_left(time.time()))
+        self._stopping.set()
+
     def close(self) -> None:
         """Let the feeds go."""
         self.socket.stop()
 
     def configure(self, settings: RouteSettings, guards: GuardSettings, policy: Policy | None) -> None:
-        """Take over another configuration; resolvers, socket and `enabled` are those of the start."""
+        """Take over another configuration; resolvers and socket are those of the start."""
         self._settings, self._guards, self._policy = settings, guards, policy
         self.table.configure(limits_of(settings), self._own(), settings.trial_networks)
         if self.resolvers is not None and self._lookups is not None and self._popular_lookups is not None:
@@ -230,31 +282,15 @@ class RouteFeed:
             if self._matcher is None:
                 continue
             try:
-                await self._read_lists(routed_lists(self._matcher.table, self._policy))
+                hosts = await self._lists.read(self._matcher.table, self._policy, whole=self._settings.whole_hosts)
+                if hosts is not None:
+                    self._listed_once, self.excepted = True, hosts.excepted
+                    await self._list(hosts.routed)
             except BlockerError as error:
                 level = log.warning if isinstance(error, StoreUnavailable) else log.error
                 level("hosts of lists stay as they were", **describe(error))
                 self._swapped.set()
                 await asyncio.sleep(RETRY_SECONDS)
-
-    async def _read_lists(self, wanted: Mapping[str, int]) -> None:
-        """Read what changed, then take over all of it; raises what reading does, and then nothing was taken over."""
-        whole = self._settings.whole_hosts
-        hosts = {}
-        for name, serial in wanted.items():
-            kept = self._hosts.get(name)
-            if kept is not None and kept[:2] == (serial, whole):
-                hosts[name] = kept
-                continue
-            store = await self._open_store()
-            manifest = await store.manifest(name, serial)
-            rules = await read_rules(store, self._sealer, manifest)
-            found = await asyncio.to_thread(hosts_of, rules, www_alias=manifest.www_alias, whole_hosts=whole)
-            hosts[name] = (serial, whole, found)
-        if self._listed_once and hosts == self._hosts:
-            return
-        self._hosts, self._listed_once = hosts, True
-        await self._list(frozenset().union(*(found for *_, found in hosts.values())))
 
     async def _list(self, names: frozenset[str]) -> None:
         self.names = await asyncio.to_thread(lambda: {name_id(self._key, name): name for name in names})
@@ -312,7 +348,8 @@ class RouteFeed:
 
     def _everything(self) -> Mapping[str, Any]:
         form = asdict(Form.of(self._settings))
-        return {"form": form, "routes": [str(one) for one in self.table.announced], "settled": self.settled}
+        all_known = self.settled or self.stopped is not None
+        return {"form": form, "routes": [str(one) for one in self.table.announced], "settled": all_known}
 
     async def _report(self) -> Mapping[str, Any]:
         return await route_report.report(self, time.time())
@@ -321,6 +358,13 @@ class RouteFeed:
         while True:
             await asyncio.sleep(SAVE_SECONDS)
             await self._write_state()
+
+    async def _count(self) -> None:
+        for turn in itertools.count():
+            self.uncovered = await route_report.count_uncovered(self)
+            if turn % COUNTS == 0:
+                self.moved = await route_report.count_moved(self)
+            await asyncio.sleep(COUNT_SECONDS)
 
     async def _write_state(self) -> None:
         failed = {} if self._lookups is None else self._lookups.failed()

@@ -1,4 +1,4 @@
-"""Which hosts a policy's lists have routed, read from the lists' clear text."""
+"""Which hosts a policy's lists have routed, and which its exceptions spare, read from the lists' clear text."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ import hashlib
 import ipaddress
 import time
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple, Self
 
+from blocker.feeds.route_exceptions import Exceptions, www_of
 from blocker.ingest.guard import HASHED
+from blocker.ingest.never_block import parents
 from blocker.matcher import table_lists
 
 if TYPE_CHECKING:
@@ -28,6 +30,28 @@ def name_id(key: bytes, name: str) -> NameId:
     return hashlib.blake2b(name.encode(), key=key, digest_size=16, person=b"blocker-routes").hexdigest()
 
 
+class Hosts(NamedTuple):
+    """Hosts of lists.
+
+    Attributes:
+        routed: Those that need a route.
+        excepted: Those of which exceptions let everything through.
+        above: Hosts of rules for subdomains too, which exceptions do not take out: below them nothing is excepted.
+    """
+
+    routed: frozenset[str] = frozenset()
+    excepted: frozenset[str] = frozenset()
+    above: frozenset[str] = frozenset()
+
+    @classmethod
+    def together(cls, lists: Iterable[Self]) -> Self:
+        """Those of several lists: a host is excepted where no list blocks anything."""
+        every = list(lists)
+        routed, excepted, above = (frozenset[str]().union(*(one[at] for one in every)) for at in range(3))
+        below = {host for host in excepted if not above.isdisjoint(parents(host))}
+        return cls(routed | below, excepted - routed - below, above)
+
+
 def routed_lists(table: Table, policy: Policy | None) -> Mapping[str, int]:
     """The lists whose hosts are routed, with their serials: those that the policy enforces.
 
@@ -37,10 +61,19 @@ def routed_lists(table: Table, policy: Policy | None) -> Mapping[str, int]:
         table: All lists.
         policy: Which of them; None for all, each in its own mode.
     """
+    return _enforced(table, policy, allow=False)
+
+
+def excepting_lists(table: Table, policy: Policy | None) -> Mapping[str, int]:
+    """The lists of exceptions, holds among them, that a policy goes by, with their serials; as `routed_lists`."""
+    return _enforced(table, policy, allow=True)
+
+
+def _enforced(table: Table, policy: Policy | None, *, allow: bool) -> Mapping[str, int]:
     chosen = None if policy is None else policy.lists
     found = {}
     for entry in table_lists(table):
-        if entry.allow or (chosen is not None and entry.name not in chosen):
+        if entry.allow is not allow or (chosen is not None and entry.name not in chosen):
             continue
         mode = (chosen[entry.name] if chosen is not None else None) or entry.metadata.mode
         if mode == "enforce":
@@ -48,22 +81,40 @@ def routed_lists(table: Table, policy: Policy | None) -> Mapping[str, int]:
     return found
 
 
-def hosts_of(rules: RuleSet, *, www_alias: bool, whole_hosts: bool) -> frozenset[str]:
+def hosts_of(
+    rules: RuleSet, *, www_alias: bool, whole_hosts: bool, fold: bool = False, exceptions: Exceptions | None = None
+) -> Hosts:
     """The hosts that rules have routed: those of single pages, and if asked those that are listed whole.
 
     A rule for a host and all its subdomains gives the host and `www.` of it: nobody can list the names there are.
 
+    Args:
+        rules: The list.
+        www_alias: Whether `www.h` and `h` are one host for it.
+        whole_hosts: Whether hosts that are listed whole are routed.
+        fold: Whether it folds the case of paths.
+        exceptions: Those of the policy.
+
     Cost: 1 µs a rule, for a thread; others get their turn.
     """
-    found: set[str] = set()
-    for kind, host, _path, _query, subdomains, *_ in _unhurried(rules):
+    routed: set[str] = set()
+    spared: set[str] = set()
+    above: set[str] = set()
+    for kind, host, path, query, subdomains, *_ in _unhurried(rules):
         whole = kind in ("domain", "host")
         if (whole and not whole_hosts) or host.endswith(HASHED):
             continue
-        found.add(host)
+        names = [host]
         if (www_alias or subdomains or kind == "domain") and literal(host) is None:
-            found.add(host.removeprefix("www.") if host.startswith("www.") else f"www.{host}")
-    return frozenset(found)
+            names.append(www_of(host))
+        for name in names:
+            # An alias is a rule of its own on the other host; a subdomain is under the one rule.
+            key = (kind, name if www_alias else host, path, query, subdomains)
+            out = exceptions is not None and exceptions.take_out(key, fold=fold)
+            (spared if out else routed).add(name)
+            if not out and (subdomains or kind == "domain"):
+                above.add(key[1])
+    return Hosts.together([Hosts(frozenset(routed), frozenset(spared), frozenset(above))])
 
 
 def literal(host: str) -> Address | None:

@@ -11,12 +11,14 @@ Hosts to look at, by `why`:
 - `port`: an HTTPS record names a port for it that is not among `flow_ports`: FlowSpec does not redirect it, and where
   all traffic of the address comes to the URL filter, that must take this port too
 - `popular`: a popular host itself. Its traffic is not taken; pages there need a filter that bears it
+- `excepted`: the policy's exceptions let all of its listed pages through, so it is not looked up and has no route
 """
 
 from __future__ import annotations
 
 import asyncio
 import math
+from collections import Counter
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from blocker.feeds.addresses import neighbourhood
@@ -29,12 +31,20 @@ if TYPE_CHECKING:
     from blocker.feeds.addresses import Network
     from blocker.feeds.resolve import Resolvers
     from blocker.feeds.route_socket import RouteSocket
+    from blocker.feeds.route_stop import Stop
     from blocker.feeds.routes import NameId, RouteTable
     from blocker.feeds.sightings import Seen
     from blocker.route_section import RouteSettings
 
 State = Literal["announced", "held", "waiting", "refused"]
-Why = Literal["dead", "many", "flux", "moved-address", "moved-network", "port", "popular"]
+Why = Literal["dead", "many", "flux", "moved-address", "moved-network", "port", "popular", "excepted"]
+#: Why a host has no address that could have a route, beside what speaks against addresses: nobody has said anything of
+#: it yet, or it is nowhere.
+UNKNOWN, ABSENT = "unknown", "absent"
+#: What an address waits for that will have a route.
+WAITING = (Reason.RATE, Reason.POPULAR_UNKNOWN, Reason.TOTAL_LIMIT, Reason.STOPPED)
+#: Those of them that say that a host has moved.
+MOVED: tuple[Why, ...] = ("moved-address", "moved-network")
 # Names looked at between two turns of the event loop: well under a millisecond.
 _SLICE = 32
 
@@ -46,7 +56,11 @@ class Feed(Protocol):
     names: dict[NameId, str]
     ports: dict[NameId, frozenset[int]]
     popular: frozenset[str]
+    excepted: frozenset[str]
+    moved: Counter[Why]
+    uncovered: Counter[str]
     settled: bool
+    stopped: Stop | None
     socket: RouteSocket
     resolvers: Resolvers | None
 
@@ -71,15 +85,64 @@ async def report(feed: Feed, now: float) -> Mapping[str, Any]:
         shown = feed.names.get(key, key)
         addresses += ({"host": shown, **entry} for entry in _addresses(table, key, seen, feed.settings))
         hosts += ({"host": shown, **look} for look in _looks(feed, key, seen, around, now))
+    hosts += ({"host": name, **_look("excepted", 0)} for name in sorted(feed.excepted))
     return {
         "settled": feed.settled,
         "popular_known": table.popular_known,
+        "stopped": None if feed.stopped is None else {"since": feed.stopped.since, "reason": feed.stopped.reason},
         "routes": len(table.announced),
+        "listed": len(table.names),
+        "uncovered": dict(await count_uncovered(feed)),
         "addresses": addresses,
         "hosts": hosts,
-        "feeds": [{"told": peer.told, "errors": peer.errors, "pid": peer.pid} for peer in feed.socket.feeds],
+        "feeds": [
+            {"told": peer.told, "errors": peer.errors, "pid": peer.pid, "neighbors": dict(peer.neighbors)}
+            for peer in feed.socket.feeds
+        ],
         "resolvers": {} if feed.resolvers is None else {k: dict(v) for k, v in feed.resolvers.results.items()},
     }
+
+
+async def count_uncovered(feed: Feed) -> Counter[str]:
+    """Hosts of which no address has a route or waits for one, by what speaks against most of them.
+
+    Cost: some microseconds an address, in slices of the event loop.
+    """
+    table = feed.table
+    found: Counter[str] = Counter()
+    for count, (key, seen) in enumerate(table.names.items()):
+        if count % _SLICE == 0:
+            await asyncio.sleep(0)
+        try:
+            reasons = Counter(table.reason(address, key) for address in seen.at)
+        except KeyError:
+            continue  # it is listed no more
+        if not reasons:
+            found[UNKNOWN if seen.absent is None else ABSENT] += 1
+        elif not any(reason is None or reason in WAITING for reason in reasons):
+            found[str(reasons.most_common(1)[0][0])] += 1
+    return found
+
+
+async def count_moved(feed: Feed) -> Counter[Why]:
+    """How many hosts came near popular ones from elsewhere; popular ones themselves are not counted.
+
+    Cost: that of a report's part, in slices of the event loop.
+    """
+    table = feed.table
+    around: set[Network] = set()
+    for count, seen in enumerate(list(table.popular.values())):
+        if count % _SLICE == 0:
+            await asyncio.sleep(0)
+        around.update(map(neighbourhood, seen.at))
+    found: Counter[Why] = Counter()
+    for count, (key, seen) in enumerate(table.names.items()):
+        if count % _SLICE == 0:
+            await asyncio.sleep(0)
+        name = feed.names.get(key)
+        if (name is None or not is_popular(name, feed.popular)) and (moved := _moved(table, seen, around)) is not None:
+            found[moved[0]] += 1
+    return found
 
 
 def _addresses(table: RouteTable, key: NameId, seen: Seen, settings: RouteSettings) -> Iterator[dict[str, Any]]:
@@ -89,8 +152,7 @@ def _addresses(table: RouteTable, key: NameId, seen: Seen, settings: RouteSettin
         if reason is None:
             state = "announced" if sighting.gone is None else "held"
         else:
-            waits = reason in (Reason.RATE, Reason.POPULAR_UNKNOWN, Reason.TOTAL_LIMIT)
-            state = "waiting" if waits else "refused"
+            state = "waiting" if reason in WAITING else "refused"
         yield {
             "address": str(address),
             "state": state,

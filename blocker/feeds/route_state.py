@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     State = tuple[dict[NameId, Seen], dict[NameId, Seen], dict[Address, float]]
     Failed = Mapping[NameId, Iterable[tuple[str, int, float]]]
 
+#: Its name in the data directory.
+STATE_FILE = "routes.state"
 _HEAD = ["blocker-routes", 2]
 _HEADS = (["blocker-routes", 1], _HEAD)
 _CONTEXT = b"blocker route state"

@@ -13,6 +13,7 @@ ago, and nothing below speaks against it:
 | `total-limit` | there are as many routes as there may be |
 | `popular-unknown` | where the popular names are is not known yet |
 | `rate` | too many changes in the last minute; its turn comes |
+| `stopped` | somebody has withdrawn all routes |
 
 **More addresses than the limit.** Of a name with hundreds of addresses the first that were seen are routed, and stay
 so. To route none would let whoever adds addresses switch the filter off; to route all would let him break the feed. An
@@ -66,6 +67,7 @@ class Reason(StrEnum):
     TOTAL_LIMIT = "total-limit"
     POPULAR_UNKNOWN = "popular-unknown"
     RATE = "rate"
+    STOPPED = "stopped"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,6 +112,7 @@ class RouteTable:
 
     def __init__(self, limits: Limits, own: Iterable[Network] = (), trial: Iterable[Network] = ()) -> None:
         self.popular_known = False  # whether anything new may be announced
+        self.stopped = False  # whether nothing may be announced at all
         self.announced: dict[Address, float] = {}  # address → since when
         self.popular: dict[NameId, Seen] = {}
         self.refused: Counter[Reason] = Counter()  # by reason: addresses of names, each name's own
@@ -210,6 +213,8 @@ class RouteTable:
             return one.refused[address]
         if address in self.announced:
             return None
+        if self.stopped:
+            return Reason.STOPPED
         if not self.popular_known:
             return Reason.POPULAR_UNKNOWN
         return Reason.TOTAL_LIMIT if len(self.announced) >= self._limits.total else Reason.RATE
@@ -218,6 +223,8 @@ class RouteTable:
         """Addresses that nothing speaks against and that have no route yet, by reason."""
         count = sum(address not in self.announced for address in self._claims)
         room = max(0, self._limits.total - len(self.announced))
+        if self.stopped:
+            return Counter({Reason.STOPPED: count})
         if not self.popular_known:
             return Counter({Reason.POPULAR_UNKNOWN: count})
         return Counter({Reason.RATE: min(count, room), Reason.TOTAL_LIMIT: max(0, count - room)})
@@ -279,7 +286,7 @@ class RouteTable:
     def _announcements(self, now: float, allowed: int) -> tuple[Address, ...]:
         chosen: list[Address] = []
         allowed = min(allowed, self._limits.total - len(self.announced))
-        while self.popular_known and self._waiting and len(chosen) < allowed:
+        while self.popular_known and not self.stopped and self._waiting and len(chosen) < allowed:
             address = heapq.heappop(self._waiting)[3]
             self._queued.discard(address)
             if address in self._claims and address not in self.announced and self.refusal(address) is None:

@@ -194,6 +194,11 @@ class Exporter:
         self._others.register(collector)
         self.registry.register(collector)
 
+    def unregister(self, collector: Collector) -> None:
+        """Let a collector go that was registered."""
+        self._others.unregister(collector)
+        self.registry.unregister(collector)
+
     def render(self) -> bytes:
         """The metrics as text; equal to what `registry` collects, but faster.
 

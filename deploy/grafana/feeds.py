@@ -133,7 +133,7 @@ def routes(panels: Panels) -> Row:
     row.with_panel(panels.lines(
         "Routes", [(f"sum by (instance) (blocker_routes{{{NODE}}})", "wanted {{instance}}"),
                    (f"blocker_route_feed_routes{{{NODE}}}", "ExaBGP has {{instance}}")],
-        description="What the node wants announced, and what ExaBGP says it has.", width=THIRD, steps=True, decimals=0,
+        description="What the node wants announced, and what ExaBGP says it was told.", width=THIRD, steps=True, decimals=0,
     ))  # fmt: skip
     row.with_panel(panels.lines(
         "Addresses without a route", [(f"sum by (reason) (blocker_routes_refused{{{NODE}}})", "{{reason}}")],
@@ -164,5 +164,32 @@ def routes(panels: Panels) -> Row:
         description="`blocker bgp-feed` processes that are connected (0: nothing changes any more), commands that ExaBGP "
         "refused, and whether it is known where popular names are (0: nothing new is announced).",
         width=THIRD, steps=True, decimals=0,
+    ))  # fmt: skip
+    row.with_panel(panels.states(
+        "Sessions with routers", f"blocker_route_neighbor_up{{{NODE}}}", "{{neighbor}} {{instance}}", UP_OR_DOWN,
+        description="A router without a session has no routes: listed hosts are reached through it without the filter.",
+    ))  # fmt: skip
+    row.with_panel(panels.lines(
+        "Routes that each router does not get",
+        [(f"sum by (instance) (blocker_routes{{{NODE}}}) - on (instance) group_right () "
+          f"blocker_route_neighbor_routes{{{NODE}}}", "{{neighbor}} {{instance}}")],
+        description="Of those that the node wants. Above 0 for long: no session, or a family is missing at one end.",
+        width=HALF, steps=True, decimals=0,
+    ))  # fmt: skip
+    row.with_panel(panels.lines(
+        "Hosts without any route",
+        [(f"sum by (reason) (blocker_route_hosts_uncovered{{{NODE}}})", "{{reason}}"),
+         (f"sum by (why) (blocker_route_hosts_moved{{{NODE}}})", "{{why}}")],
+        description="Listed hosts of which no address is to be announced, and why. Beside them those that came near popular "
+        "hosts from elsewhere (moved): `blocker routes --hosts` names them.",
+        width=THIRD, steps=True, decimals=0,
+    ))  # fmt: skip
+    row.with_panel(panels.lines(
+        "Withdrawn by hand or for good",
+        [(f"blocker_route_stopped{{{NODE}}}", "until resumed {{instance}}"),
+         (f"blocker_route_retreating{{{NODE}}}", "routes are off {{instance}}")],
+        description="1: somebody has withdrawn all routes (`blocker routes withdraw`), or the node has none any more and "
+        "waits until ExaBGP has withdrawn what it had.",
+        width=THIRD, steps=True, decimals=0, limit=1,
     ))  # fmt: skip
     return row

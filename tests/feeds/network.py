@@ -9,6 +9,7 @@ import getpass
 import json
 import re
 import shutil
+import signal
 import subprocess
 from ipaddress import ip_address
 from pathlib import Path
@@ -29,6 +30,7 @@ DEPLOY = Path(__file__).parents[2] / "deploy"
 FEED, ROUTER = "127.0.0.2", "127.0.0.3"
 ALL_TRIALS = ["192.0.2.0/24", "198.51.100.0/24", "203.0.113.0/24", "198.18.0.0/15", "2001:db8::/32"]
 NEXT_HOP6 = "2001:db8:ffff::80"
+FAMILIES = ("ipv4", "ipv6", "flow4", "flow6")
 
 
 def binary(name: str) -> str:
@@ -167,25 +169,38 @@ class Bird(_Process):
     Args:
         directory: Gets a directory of its own.
         most: Routes of a family that it takes; None for what the file says.
+        address: Its own.
+        families: Those of the file that it has.
     """
 
-    def __init__(self, directory: Path, most: int | None = None) -> None:
-        super().__init__(directory, "bird")
+    def __init__(
+        self, directory: Path, most: int | None = None, *, address: str = ROUTER, families: Sequence[str] = FAMILIES
+    ) -> None:
+        super().__init__(directory, f"bird-{address}")
+        self.address = address
         self.port = free_port()
         text = (DEPLOY / "bird" / "bird.conf").read_text("utf-8")
-        text = text.replace("192.0.2.10", FEED).replace("192.0.2.1", ROUTER).replace("port 179", f"port {self.port}")
+        text = text.replace("192.0.2.10", FEED).replace("192.0.2.1", address).replace("port 179", f"port {self.port}")
         if most is not None:
             text = text.replace("import limit 20000", f"import limit {most}")
+        # Routes are not to come into this machine's kernel: see test_kernel_routes.
+        text = re.sub(r"(?ms)^protocol kernel \{\n.*?^\}\n", "", text)
+        for one in set(FAMILIES).difference(families):
+            text = re.sub(rf"(?ms)^    {one} {{\n.*?^    }};\n", "", text)
         (self.directory / "bird.conf").write_text(text, "utf-8")
+        self.start()
+
+    def start(self) -> None:
         self.run([binary("bird"), "-f", "-c", "bird.conf", "-s", "ctl", "-P", "pid"])
         until((self.directory / "ctl").exists)
 
+    def control(self, *words: str) -> str:
+        """What birdc says."""
+        command = [binary("birdc"), "-s", str(self.directory / "ctl"), *words]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
     def show(self, table: str) -> str:
-        done = subprocess.run(
-            [binary("birdc"), "-s", str(self.directory / "ctl"), "show", "route", "table", table, "all"],
-            capture_output=True, text=True, check=True,
-        )  # fmt: skip
-        return done.stdout
+        return self.control("show", "route", "table", table, "all")
 
     def prefixes(self) -> set[str]:
         """What it routes."""
@@ -198,12 +213,9 @@ class Bird(_Process):
 
     def received(self) -> tuple[int, int]:
         """Announcements and withdrawals that came since the session is up, each route of an UPDATE one."""
-        done = subprocess.run(
-            [binary("birdc"), "-s", str(self.directory / "ctl"), "show", "protocols", "all", "blocker"],
-            capture_output=True, text=True, check=True,
-        )  # fmt: skip
+        said = self.control("show", "protocols", "all", "blocker")
         updates, withdraws = (
-            sum(map(int, re.findall(rf"Import {kind}: +(\d+)", done.stdout))) for kind in ("updates", "withdraws")
+            sum(map(int, re.findall(rf"Import {kind}: +(\d+)", said))) for kind in ("updates", "withdraws")
         )
         return updates, withdraws
 
@@ -220,6 +232,7 @@ class Frr(_Process):
 
     def __init__(self, directory: Path, most: int | None = None) -> None:
         super().__init__(directory, "frr")
+        self.address = ROUTER
         self.port = free_port()
         text = (DEPLOY / "frr" / "frr.conf").read_text("utf-8")
         text = text.replace("192.0.2.10", FEED).replace("192.0.2.1", ROUTER)
@@ -244,11 +257,8 @@ class Frr(_Process):
 
     def _vtysh(self, *commands: str) -> str:
         words = [word for command in commands for word in ("--command", command)]
-        history = self.directory / "history"
-        done = subprocess.run(
-            [binary("vtysh"), "--vty_socket", str(self.directory), "--histfile", str(history), *words],
-            capture_output=True, text=True, check=True,
-        )  # fmt: skip
+        where = ["--vty_socket", str(self.directory), "--histfile", str(self.directory / "history")]
+        done = subprocess.run([binary("vtysh"), *where, *words], capture_output=True, text=True, check=True)
         return done.stdout
 
     def show(self, what: str) -> dict[str, Any]:
@@ -290,13 +300,12 @@ class ExaBgp(_Process):
     def __init__(self, directory: Path, router: Bird | Frr, socket: Path, more: str = "") -> None:
         super().__init__(directory, "exabgp")
         text = (DEPLOY / "exabgp" / "exabgp.conf").read_text("utf-8").replace("192.0.2.10", FEED)
-        text = text.replace("neighbor 192.0.2.1 ", f"neighbor {ROUTER} ").replace(
-            "/run/blocker/routes.sock", str(socket)
-        )
+        text = text.replace("/run/blocker/routes.sock", str(socket))
         text = text.replace("/usr/local/bin/blocker", " ".join(program()))
-        text = text.replace("connect 179;", f"connect {router.port};")
         text = text.replace("    family {", f"    {more}\n    family {{")
-        (self.directory / "exabgp.conf").write_text(text, "utf-8")
+        begin = text.index("neighbor 192.0.2.1 {")
+        self._head, self._neighbor = text[:begin], text[begin:]
+        self.configure(router)
         text = (DEPLOY / "exabgp" / "exabgp.env").read_text("utf-8")
         (self.directory / "exabgp.env").write_text(text.replace("'exabgp'", f"'{getpass.getuser()}'"), "utf-8")
         self.start()
@@ -304,6 +313,20 @@ class ExaBgp(_Process):
     def start(self) -> None:
         files = [f"{self.directory}/exabgp.env", f"{self.directory}/exabgp.conf"]
         self.run([binary("exabgp"), "--env", *files])
+
+    def configure(self, *routers: Bird | Frr, without: str = "") -> None:
+        """Have these as neighbors, without the lines that have a text in them; `reload` takes it over."""
+        text = self._head
+        for router in routers:
+            one = self._neighbor.replace("neighbor 192.0.2.1 ", f"neighbor {router.address} ")
+            text += one.replace("connect 179;", f"connect {router.port};")
+        lines = [line for line in text.splitlines(keepends=True) if not without or without not in line]
+        (self.directory / "exabgp.conf").write_text("".join(lines), "utf-8")
+
+    def reload(self) -> None:
+        """As `systemctl reload`."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGUSR1)
 
     def feed(self) -> int:
         """The process id of the feed that it runs."""

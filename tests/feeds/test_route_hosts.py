@@ -29,19 +29,19 @@ def rules() -> RuleSet:
 def test_hosts_of_single_pages_are_routed() -> None:
     found = {
         name if not name.startswith("[") else "[2001:db8::7]"
-        for name in hosts_of(rules(), www_alias=False, whole_hosts=False)
+        for name in hosts_of(rules(), www_alias=False, whole_hosts=False).routed
     }
     assert found == PAGES
 
 
 def test_hosts_that_are_listed_whole_are_routed_where_asked() -> None:
-    found = hosts_of(rules(), www_alias=False, whole_hosts=True)
+    found = hosts_of(rules(), www_alias=False, whole_hosts=True).routed
     assert {"whole.example", "domain.example", "www.domain.example"} < found
     assert "www.whole.example" not in found
 
 
 def test_www_is_the_same_host_for_a_list_that_says_so() -> None:
-    found = hosts_of(rules(), www_alias=True, whole_hosts=False)
+    found = hosts_of(rules(), www_alias=True, whole_hosts=False).routed
     assert {"www.pages.example", "pages.example", "other.example", "www.other.example"} < found
     assert "www.192.0.2.7" not in found
 

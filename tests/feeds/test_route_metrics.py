@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import re
 import stat
 from ipaddress import ip_address
@@ -14,10 +16,11 @@ from prometheus_client.parser import text_string_to_metric_families
 from blocker.errors import KeyMaterialError, ServeError
 from blocker.feeds.route_feed import RouteFeed
 from blocker.feeds.route_hosts import name_id
-from blocker.feeds.route_report import report
+from blocker.feeds.route_report import count_moved, count_uncovered, report
 from blocker.feeds.route_socket import ask_report
 from blocker.feeds.routes import Reason
 from blocker.feeds.sightings import FAMILIES
+from blocker.gateways.channel import Channel, connect
 from blocker.route_section import RouteSettings
 from blocker.sections import GuardSettings
 from blocker.store.sealing import Keyring
@@ -36,11 +39,18 @@ CONTRACT: dict[str, dict[str, set[str]]] = {
     "blocker_route_changes_total": {"change": {"announce", "withdraw"}},
     "blocker_route_hosts": {},
     "blocker_route_hosts_dead": {},
+    "blocker_route_hosts_uncovered": {"reason": {"unknown", "absent", *Reason}},
+    "blocker_route_hosts_moved": {"why": {"moved-address", "moved-network"}},
     "blocker_route_lookups_total": {"resolver": {"127.0.0.1"}, "result": {"answered", "absent", "failed"}},
     "blocker_route_popular_known": {},
+    "blocker_route_stopped": {},
+    "blocker_route_retreating": {},
     "blocker_route_feeds": {},
     "blocker_route_feed_routes": {},
     "blocker_route_feed_errors": {},
+    "blocker_route_sessions": {},
+    "blocker_route_neighbor_up": {"neighbor": {"192.0.2.1", "2001:db8::1"}},
+    "blocker_route_neighbor_routes": {"neighbor": {"192.0.2.1", "2001:db8::1"}},
 }
 DAY = 86_400.0
 
@@ -107,6 +117,37 @@ def test_labels_are_closed_and_every_metric_is_described(feed: RouteFeed) -> Non
     assert "blocker_route_hosts 6.0" in text
 
 
+async def test_what_feeds_say_of_routers_is_told_by_the_worst_of_them(feed: RouteFeed) -> None:
+    feed.start()
+    try:
+        told: list[dict[str, Any]] = [
+            {"192.0.2.1": [True, 8], "2001:db8::1": [False, 0]},
+            {"192.0.2.1": [True, 7], "pages.example": [True, 8], "192.0.2.9": "x"},
+        ]
+        with contextlib.ExitStack() as stack:
+            for neighbors in told:
+                peer = Channel(connect(feed.socket.path), lambda *_: None, lambda: None)
+                stack.callback(peer.close)
+                peer.send({"hello": "bgp"})
+                peer.send({"told": 8, "errors": 0, "neighbors": neighbors})
+            for _ in range(3000):
+                if sum(len(one.neighbors) for one in feed.socket.feeds) == 3:
+                    break
+                await asyncio.sleep(0.01)
+            registry = CollectorRegistry()
+            registry.register(feed.counts)
+            text = generate_latest(registry).decode()
+    finally:
+        feed.close()
+    assert re.findall(r"(?m)^blocker_route_(?:sessions|neighbor)\S* .*$", text) == [
+        "blocker_route_sessions 2.0",
+        'blocker_route_neighbor_up{neighbor="192.0.2.1"} 1.0',
+        'blocker_route_neighbor_up{neighbor="2001:db8::1"} 0.0',
+        'blocker_route_neighbor_routes{neighbor="192.0.2.1"} 7.0',
+        'blocker_route_neighbor_routes{neighbor="2001:db8::1"} 0.0',
+    ]
+
+
 async def test_the_report_says_of_each_address_why(feed: RouteFeed) -> None:
     found = await report(feed, 100.0 + 3 * DAY)
     addresses: dict[tuple[str, str], dict[str, Any]] = {
@@ -126,6 +167,20 @@ async def test_the_report_says_of_each_address_why(feed: RouteFeed) -> None:
     }  # fmt: skip
     early = await report(feed, 99.0 + 3 * DAY)
     assert "dead" not in {one["why"] for one in early["hosts"]}
+
+
+async def test_hosts_without_any_route_are_counted_by_what_speaks_against_them(feed: RouteFeed) -> None:
+    assert await count_uncovered(feed) == {"popular": 1}
+    table = feed.table
+    feed.names |= {key(name): name for name in ("inner", "nowhere", "unheard", "late", "own")}
+    table.listed(feed.names, 200.0)
+    table.answered(key("inner"), map(ip_address, ["10.0.0.1", "10.0.0.2", "11.1.1.1"]), 200.0, complete=FAMILIES)
+    table.answered(key("nowhere"), [], 200.0, complete=FAMILIES)
+    table.answered(key("late"), [ip_address("11.0.0.9")], 200.0, complete=FAMILIES)
+    table.stopped = True
+    table.step(200.0)
+    assert await count_uncovered(feed) == {"popular": 1, "special": 1, "absent": 1, "unknown": 2}
+    assert await count_moved(feed) == {"moved-address": 1, "moved-network": 1}
 
 
 async def test_names_that_are_not_known_yet_are_shown_as_their_ids(feed: RouteFeed) -> None:

@@ -197,14 +197,15 @@ async def test_the_command_counts_all_and_shows_what_is_asked_for(reported: Repo
         reported.feed.close()
     head = [
         "101 routes, not settled yet; feeds: none connected",
+        "2 of 103 hosts without any route: 2 absent",
         "states: 100 announced, 3 refused, 1 held",
         "reasons: 2 special, 1 popular",
         "hosts: 2 dead, 1 moved-address",
     ]
-    assert whole.splitlines()[:4] == head
-    assert len(whole.splitlines()) == 4 + 1 + 104 + 1 + 3
-    assert refused.splitlines()[:4] == whole.splitlines()[:4]
-    assert sorted(line.split()[:3] for line in refused.splitlines()[4:]) == [
+    assert whole.splitlines()[:5] == head
+    assert len(whole.splitlines()) == 5 + 1 + 104 + 1 + 3
+    assert refused.splitlines()[:5] == whole.splitlines()[:5]
+    assert sorted(line.split()[:3] for line in refused.splitlines()[5:]) == [
         ["10.0.0.1", "refused", "special"], [POPULAR, "refused", "popular"], ["127.0.0.1", "refused", "special"],
         ["address", "state", "reason"],
     ]  # fmt: skip

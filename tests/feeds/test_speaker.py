@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from blocker.feeds.bgp import INVENTORY, WINDOW, Form, Speaker
+from blocker.feeds.bgp import WINDOW, Form, Speaker
+from blocker.feeds.bgp_sessions import INVENTORY, NEIGHBORS
 from blocker.route_section import RouteSettings
 
 if TYPE_CHECKING:
@@ -23,13 +24,13 @@ SIX = ip_address("2001:db8::7")
 
 
 def exchange(speaker: Speaker, refuse: str = "\0") -> list[str]:
-    """Let an ExaBGP without routes of its own answer until there is nothing more to say."""
+    """Let an ExaBGP without neighbors answer until there is nothing more to say; the commands."""
     said = []
     while lines := speaker.lines():
         for line in lines:
             said.append(line)
             speaker.read("error" if refuse in line else "done")
-    return said
+    return [line for line in said if line not in (INVENTORY, NEIGHBORS)]
 
 
 def test_a_route_has_the_community_and_goes_no_further() -> None:
@@ -150,7 +151,7 @@ def test_exabgp_ends_with_what_is_wanted_whatever_came_before(
     def turn(count: int) -> None:
         unanswered.extend(speaker.lines())
         for line in unanswered[:count]:
-            if line != INVENTORY:
+            if line not in (INVENTORY, NEIGHBORS):
                 verb, _, prefix, *_ = line.split()
                 (peer.add if verb == "announce" else peer.discard)(prefix)
             speaker.read("done")
