@@ -89,7 +89,7 @@ def test_all_routes_are_withdrawn_until_they_are_resumed(world: World) -> None:
         end()
         node.process.start()
         until(lambda: node.metric("blocker_route_feeds") == 1)
-        assert node.metric("blocker_route_stopped") == 1
+        until(lambda: node.metric("blocker_route_stopped") == 1)
     os.kill(world.exabgp.feed(), signal.SIGKILL)
     until(lambda: node.metric("blocker_route_feeds") == 0)
     until(lambda: node.metric("blocker_route_feeds") == 1)
@@ -122,7 +122,7 @@ def test_routes_that_are_turned_off_in_the_file_are_withdrawn_at_a_reload(world:
     until(lambda: not bird.routes(), SECONDS)
     until(lambda: not world.state.exists())
     assert node.metric("blocker_routes", family="ipv4") == 0
-    assert node.metric("blocker_route_retreating") == 0
+    until(lambda: node.metric("blocker_route_retreating") == 0)
     assert "routes" not in node.doctor()
     assert "routes are off" in world.run("routes")
     # On they come with a start.
