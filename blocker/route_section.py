@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from ipaddress import IPv4Address, IPv6Address, ip_address
+from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path  # noqa: TC003 - pydantic reads it at run time
 from typing import Annotated, Literal
 
@@ -48,9 +48,29 @@ def _next_hop(text: str) -> str:
     if text == "self":
         return text
     try:
-        return str(ip_address(text))
+        return _reachable(IPv4Address(text))
     except ValueError:
-        raise ValueError("must be an address or self") from None
+        raise ValueError("must be an IPv4 address that a router can send to, or self") from None
+
+
+def _next_hop6(text: str) -> str:
+    if text == "self":
+        raise ValueError(
+            "must be the URL filter's IPv6 address: in a session over IPv4 there is no self of IPv6, what ExaBGP sends "
+            "instead ends the session, and all routes with it"
+        )
+    try:
+        return _reachable(IPv6Address(text))
+    except ValueError:
+        raise ValueError("must be an IPv6 address that a router can send to") from None
+
+
+def _reachable(address: IPv4Address | IPv6Address) -> str:
+    """The text of an address that may be a next hop: routers end the session over some that may not be."""
+    mapped = isinstance(address, IPv6Address) and address.ipv4_mapped is not None
+    if address.is_unspecified or address.is_multicast or address.is_reserved or address.is_link_local or mapped:
+        raise ValueError
+    return str(address)
 
 
 def _trial(network: IPvAnyNetwork) -> IPvAnyNetwork:
@@ -64,6 +84,7 @@ def _trial(network: IPvAnyNetwork) -> IPvAnyNetwork:
 Server = Annotated[str, AfterValidator(_server)]
 Community = Annotated[str, AfterValidator(_community)]
 NextHop = Annotated[str, AfterValidator(_next_hop)]
+NextHop6 = Annotated[str, AfterValidator(_next_hop6)]
 TrialNetwork = Annotated[IPvAnyNetwork, AfterValidator(_trial)]
 
 
@@ -159,7 +180,11 @@ class RouteSettings(Frozen):
         "Default 65001:451.",
     )  # fmt: skip
     next_hop: NextHop = Field("self", description="Next hop of IPv4 routes: an address, or self. Default self.")
-    next_hop6: NextHop = Field("self", description="The same for IPv6. Default self.")
+    next_hop6: NextHop6 | None = Field(
+        None,
+        description="Next hop of IPv6 routes: an address. Default none: no IPv6 route is announced, and what listed "
+        "hosts have of IPv6 passes by the URL filter.",
+    )
     flow_redirect: Community = Field(
         "65001:451", description="Route target of the VRF that FlowSpec redirects to. Default 65001:451."
     )
@@ -190,8 +215,9 @@ class RouteSettings(Frozen):
             raise ValueError("quorum: there are not so many resolvers")
         if self.min_ttl_seconds > self.max_ttl_seconds:
             raise ValueError("min_ttl_seconds: must not be above max_ttl_seconds")
-        for name, version in (("next_hop", 4), ("next_hop6", 6)):
-            value = getattr(self, name)
-            if value != "self" and ip_address(value).version != version:
-                raise ValueError(f"{name}: must be an IPv{version} address or self")
         return self
+
+    @property
+    def families(self) -> frozenset[int]:
+        """Which of IPv4 (4) and IPv6 (6) are announced: flow rules have no next hop, and need none."""
+        return frozenset((4, 6) if self.form == "flow" or self.next_hop6 is not None else (4,))

@@ -170,6 +170,11 @@ def routes(run: Context) -> Iterator[Finding]:
         yield Finding("routes", "fail", str(error))
         return
     yield from _announced(report, settings.max_routes)
+    if count := sum(one["reason"] == "no-next-hop" for one in report["addresses"]):
+        yield Finding(
+            "routes", "warn", f"{count} IPv6 addresses of listed hosts are not announced, so that their pages are "
+            "reached over IPv6 without the URL filter: set routes.next_hop6 to its IPv6 address",
+        )  # fmt: skip
     yield from _feeds(report)
     for server, results in report["resolvers"].items():
         if results.get("failed", 0) and not results.get("answered", 0) + results.get("absent", 0):

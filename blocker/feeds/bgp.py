@@ -44,7 +44,7 @@ class Form:
     form: str
     communities: tuple[str, ...]
     next_hop: str
-    next_hop6: str
+    next_hop6: str | None
     flow_redirect: str
     flow_ports: tuple[int, ...]
     flow_protocols: tuple[str, ...]
@@ -75,6 +75,10 @@ class Form:
             then = f"redirect {self.flow_redirect};"
             return f"withdraw flow route {{ match {{ {self._match(address)} }} then {{ {then} }} }}"
         return f"withdraw route {self._route(address)}"
+
+    def carries(self, address: Address) -> bool:
+        """Whether there is a way to announce an address."""
+        return self.form == "flow" or address.version == 4 or self.next_hop6 is not None
 
     def same_destination(self, other: Form) -> bool:
         """Whether a route in this form replaces one in the other, so that nothing is to be withdrawn."""
@@ -216,14 +220,18 @@ class Speaker:
             self._check(self._wanted | self.told.keys())
 
     def _check(self, addresses: Iterable[Address]) -> None:
-        for address in sorted(addresses, key=lambda one: (one in self._wanted, one.version, int(one))):
-            agrees = self.told.get(address) == (self._form if address in self._wanted else None)
+        for address in sorted(addresses, key=lambda one: (self._form_of(one) is not None, one.version, int(one))):
+            agrees = self.told.get(address) == self._form_of(address)
             if not agrees and address not in self._queued and address not in self._refused:
                 self._todo.append(address)
                 self._queued.add(address)
 
+    def _form_of(self, address: Address) -> Form | None:
+        """How an address is to be announced; None: not at all."""
+        return self._form if address in self._wanted and self._form and self._form.carries(address) else None
+
     def _commands(self, address: Address, form: Form) -> Iterable[str]:
-        before, wanted = self.told.get(address), address in self._wanted
+        before, wanted = self.told.get(address), self._form_of(address) is not None
         if before is not None and (not wanted or not form.same_destination(before)):
             del self.told[address]
             self._awaited.append((address, False))

@@ -339,6 +339,7 @@ def limits_of(settings: RouteSettings) -> Limits:
         hold_down=settings.hold_down_seconds,
         slot_seconds=settings.slot_seconds,
         withdraw_seconds=settings.withdraw_seconds,
+        families=settings.families,
     )
 
 

@@ -12,6 +12,7 @@ ago, and nothing below speaks against it:
 | `host-limit` | its name has more addresses than one name may have routes |
 | `total-limit` | there are as many routes as there may be |
 | `popular-unknown` | where the popular names are is not known yet |
+| `no-next-hop` | it is of a family for which no next hop is set |
 | `rate` | too many changes in the last minute; its turn comes |
 
 **More addresses than the limit.** Of a name with hundreds of addresses the first that were seen are routed, and stay
@@ -37,7 +38,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from blocker.feeds.addresses import Networks, is_special
-from blocker.feeds.sightings import Seen
+from blocker.feeds.sightings import FAMILIES, Seen
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -62,6 +63,7 @@ class Reason(StrEnum):
     SPECIAL = "special"
     OWN = "own"
     POPULAR = "popular"
+    NO_NEXT_HOP = "no-next-hop"
     HOST_LIMIT = "host-limit"
     TOTAL_LIMIT = "total-limit"
     POPULAR_UNKNOWN = "popular-unknown"
@@ -78,6 +80,7 @@ class Limits:
     hold_down: float = 86_400.0
     slot_seconds: float = 600.0
     withdraw_seconds: float = 30.0
+    families: frozenset[int] = FAMILIES
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,7 +204,9 @@ class RouteTable:
             return Reason.OWN
         if is_special(address) and address not in self._trial:
             return Reason.SPECIAL
-        return Reason.POPULAR if self._popular_at[address] > 0 else None
+        if self._popular_at[address] > 0:
+            return Reason.POPULAR
+        return None if address.version in self._limits.families else Reason.NO_NEXT_HOP
 
     def reason(self, address: Address, name: NameId) -> Reason | None:
         """Why an address of a name has no route of its own; None if it has one, or one is being withdrawn."""

@@ -13,6 +13,7 @@ from blocker.feeds.sightings import FAMILIES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from typing import Any
 
     from blocker.feeds.addresses import Address
 
@@ -22,8 +23,8 @@ FREE = [ip_address(f"11.0.{at // 256}.{at % 256}") for at in range(2000)]
 OWN = ip_network("11.9.0.0/16")
 
 
-def table(*names: str, own: bool = True, known: bool = True, **limits: float) -> RouteTable:
-    made = RouteTable(Limits(**limits), [OWN] if own else [])  # type: ignore[arg-type]  # whole numbers are floats too
+def table(*names: str, own: bool = True, known: bool = True, **limits: Any) -> RouteTable:
+    made = RouteTable(Limits(**limits), [OWN] if own else [])
     made.popular_known = known
     made.listed(names, 0.0)
     return made
@@ -95,6 +96,19 @@ def test_networks_for_trials_may_be_routed_where_they_are_named() -> None:
     made.listed(["a"], 0.0)
     says(made, "a", [ip_address("192.0.2.1"), ip_address("198.51.100.1")], 0.0)
     assert made.step(0.0).announce == (ip_address("192.0.2.1"),)
+
+
+def test_a_family_without_a_next_hop_is_not_routed_and_comes_and_goes_with_it() -> None:
+    six = ip_address("2a00::1")
+    made = table("a", families=frozenset({4}))
+    says(made, "a", [six, FREE[0]], 0.0)
+    assert made.step(0.0).announce == (FREE[0],)
+    assert made.reason(six, "a") is Reason.NO_NEXT_HOP
+    assert made.refused[Reason.NO_NEXT_HOP] == 1
+    made.configure(Limits(), [], ())
+    assert made.step(1.0).announce == (six,)
+    made.configure(Limits(families=frozenset({4})), [], ())
+    assert made.step(2.0).withdraw == (six,)
 
 
 def test_own_addresses_are_refused_and_withdrawn_when_they_become_own() -> None:

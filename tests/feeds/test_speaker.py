@@ -71,6 +71,18 @@ def test_it_asks_what_is_there_and_says_the_difference() -> None:
     assert speaker.idle
 
 
+def test_without_a_next_hop_for_ipv6_none_of_it_is_announced_and_what_was_goes() -> None:
+    speaker = Speaker()
+    six = replace(ROUTE, next_hop6="2001:db8::1")
+    speaker.want(six, [A, SIX], settled=True)
+    assert exchange(speaker)[1:] == [six.announce(A), six.announce(SIX)]
+    speaker.want(ROUTE, [A, SIX], settled=False)
+    assert exchange(speaker) == [six.withdraw(SIX), ROUTE.announce(A)]
+    speaker.want(ROUTE, [A, SIX], settled=True)
+    assert exchange(speaker) == []
+    assert FLOW.carries(SIX), "flow rules have no next hop"
+
+
 def test_it_takes_over_flow_rules() -> None:
     speaker = Speaker()
     speaker.want(FLOW, [SIX], settled=True)
