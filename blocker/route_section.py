@@ -145,11 +145,13 @@ class RouteSettings(Frozen):
     popular_top: int = Field(
         1000, ge=0, le=100_000,
         description="So many names from the beginning of guards.popular_domains are looked up, and www. of them; "
-        "no address of theirs is routed. Default 1000; 0 looks none up.",
+        "no address of theirs is routed, and no listed host under them. Default 1000; 0 looks none up.",
     )  # fmt: skip
     popular_exempt: tuple[str, ...] = Field(
         (),
-        description="Names of popular_domains that may be routed nonetheless: the filter bears their traffic.",
+        description="Names, and all under them, that may be routed although they are popular or under a popular name: "
+        "the filter bears their traffic, or they are a dynamic DNS service, whose customers are elsewhere. Default "
+        "none.",
     )
     max_per_host: int = Field(16, ge=1, le=1000, description="Routes for one host. Default 16.")
     max_routes: int = Field(10_000, ge=1, le=1_000_000, description="Routes in all. Default 10 000.")

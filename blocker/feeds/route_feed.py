@@ -24,12 +24,13 @@ from blocker.feeds.route_metrics import RouteCounts
 from blocker.feeds.route_socket import RouteSocket
 from blocker.feeds.routes import Limits, Reason, RouteTable
 from blocker.feeds.sightings import FAMILIES
+from blocker.feeds.spared import Spared
 from blocker.ingest.cleartext import read_rules, sealer
 from blocker.ingest.never_block import read_popular
 from blocker.log import describe
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
+    from collections.abc import Awaitable, Callable, Iterable, Mapping
     from pathlib import Path
 
     from blocker.feeds.addresses import Network
@@ -98,7 +99,7 @@ class RouteFeed:
         self.settled = False
         self._listed_once = False
         self._popular_changed = True  # nothing was read yet
-        self._popular_names: Collection[NameId] | None = None
+        self._popular_names: dict[NameId, str] | None = None
         self._hosts: dict[str, tuple[int, bool, frozenset[str]]] = {}
         self._matcher: Matcher | None = None
         self._swapped = asyncio.Event()
@@ -203,12 +204,19 @@ class RouteFeed:
                 log.error("popular domains stay as they were", **describe(error))  # noqa: TRY400 - no values
                 return
         self.popular = frozenset(names) - set(self._settings.popular_exempt)
-        ids = {name_id(self._key, name): name for name in with_www(self.popular)}
-        self.table.popular_names(ids)
-        self._popular_names = ids.keys()
-        if self._popular_lookups is not None:
-            self._popular_lookups.want(ids)
+        self._popular_names = {name_id(self._key, name): name for name in with_www(self.popular)}
+        if self._listed_once:
+            await self._list(frozenset(self.names.values()))
+        else:
+            self._spare({})
         self._know_popular()
+
+    def _spare(self, listed: Mapping[NameId, str]) -> None:
+        """Look up where no route may go: popular names, and those among the listed ones whose addresses are spared."""
+        spared = {**listed, **(self._popular_names or {})}
+        self.table.popular_names(spared)
+        if self._popular_lookups is not None:
+            self._popular_lookups.want(spared)
 
     def _know_popular(self) -> None:
         """Open the gate once; it stays open, since what is known of popular names only grows."""
@@ -257,9 +265,16 @@ class RouteFeed:
         await self._list(frozenset().union(*(found for *_, found in hosts.values())))
 
     async def _list(self, names: frozenset[str]) -> None:
-        self.names = await asyncio.to_thread(lambda: {name_id(self._key, name): name for name in names})
+        sparing = Spared(popular=self.popular, exempt=frozenset(self._settings.popular_exempt))
+
+        def sort() -> tuple[dict[NameId, str], dict[NameId, Reason], dict[NameId, str]]:
+            ids = {name_id(self._key, name): name for name in names}
+            return ids, *sparing.sort(ids)
+
+        self.names, spared, others = await asyncio.to_thread(sort)
         now = time.time()
-        self.table.listed(self.names, now)
+        self.table.listed(self.names, now, spared)
+        self._spare(others)
         asked = {}
         for key, name in self.names.items():
             if (address := literal(name)) is None:

@@ -10,7 +10,8 @@ Hosts to look at, by `why`:
   network
 - `port`: an HTTPS record names a port for it that is not among `flow_ports`: FlowSpec does not redirect it, and where
   all traffic of the address comes to the URL filter, that must take this port too
-- `popular`: a popular host itself. Its traffic is not taken; pages there need a filter that bears it
+- `popular`: a popular host itself, or one under it (`spared`). It has no route, so its traffic is not taken; pages there
+  need a filter that bears it, and `routes.popular_exempt`
 """
 
 from __future__ import annotations
@@ -21,7 +22,6 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from blocker.feeds.addresses import neighbourhood
 from blocker.feeds.routes import Reason
-from blocker.ingest.never_block import parents
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
@@ -103,8 +103,7 @@ def _addresses(table: RouteTable, key: NameId, seen: Seen, settings: RouteSettin
 
 def _looks(feed: Feed, key: NameId, seen: Seen, around: Collection[Network], now: float) -> Iterator[dict[str, Any]]:
     settings = feed.settings
-    name = feed.names.get(key)
-    if name is not None and is_popular(name, feed.popular):
+    if feed.table.spared(key) is Reason.POPULAR:
         yield _look("popular", seen.most)
     elif (moved := _moved(feed.table, seen, around)) is not None:
         yield _look(moved[0], seen.most, since=moved[1])
@@ -137,8 +136,3 @@ def _moved(table: RouteTable, seen: Seen, around: Collection[Network]) -> tuple[
         if later := [first for first in since if first > elsewhere]:
             return why, min(later)
     return None
-
-
-def is_popular(name: str, popular: Collection[str]) -> bool:
-    """Whether a host is a popular domain, or one under it."""
-    return name in popular or any(above in popular for above in parents(name))

@@ -8,12 +8,14 @@ ago, and nothing below speaks against it:
 |---|---|
 | `special` | IANA set it apart; nobody's site is there |
 | `own` | it is in one of the operator's networks |
-| `popular` | a popular name is, or was a hold-down ago, at it too: all of that name's traffic would be taken along |
+| `popular` | a popular name is, or was a hold-down ago, at it: all of that name's traffic would be taken along |
 | `host-limit` | its name has more addresses than one name may have routes |
 | `total-limit` | there are as many routes as there may be |
 | `popular-unknown` | where the popular names are is not known yet |
 | `no-next-hop` | it is of a family for which no next hop is set |
 | `rate` | too many changes in the last minute; its turn comes |
+
+A name that is itself a popular one, or under one (`spared`), has no route at all, with the reason `popular`.
 
 **More addresses than the limit.** Of a name with hundreds of addresses the first that were seen are routed, and stay
 so. To route none would let whoever adds addresses switch the filter off; to route all would let him break the feed. An
@@ -35,6 +37,7 @@ import math
 from collections import Counter, deque
 from dataclasses import dataclass, field
 from enum import StrEnum
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from blocker.feeds.addresses import Networks, is_special
@@ -70,6 +73,9 @@ class Reason(StrEnum):
     RATE = "rate"
 
 
+_NONE: Mapping[NameId, Reason] = MappingProxyType({})
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
     """What bounds the routes; `blocker/route_section.py` describes each. Times in seconds."""
@@ -97,6 +103,7 @@ class Changes:
 @dataclass(slots=True)
 class _Name:
     seen: Seen
+    spared: Reason | None = None  # why it gets no route, wherever it is
     chosen: dict[Address, int] = field(default_factory=dict)  # place among the name's routes
     refused: dict[Address, Reason] = field(default_factory=dict)
     due: float = math.inf  # when it is looked at again though nothing was heard of it
@@ -119,6 +126,7 @@ class RouteTable:
         self._limits = limits
         self._own, self._trial = Networks(own), Networks(trial)
         self._names: dict[NameId, _Name] = {}
+        self._sorted = False  # whether it is known which of them are spared
         self._seen_at: dict[Address, set[NameId]] = {}
         self._popular_at: Counter[Address] = Counter()
         self._claims: dict[Address, set[NameId]] = {}
@@ -158,15 +166,26 @@ class RouteTable:
         self._review.update(names)
         self._trim()
 
-    def listed(self, names: Iterable[NameId], now: float) -> None:
-        """The names that are listed from now on; what only others claimed is withdrawn, without a hold-down."""
+    def listed(self, names: Iterable[NameId], now: float, spared: Mapping[NameId, Reason] = _NONE) -> None:
+        """The names that are listed from now on; what only others claimed is withdrawn, without a hold-down.
+
+        Args:
+            names: All of them.
+            now: When.
+            spared: Those that get no route, wherever they are, and why.
+        """
         wanted = set(names)
+        self._sorted = True
         for name in self._names.keys() - wanted:
             self._replace(name, {}, {}, now)
             self._unsee(name, self._names.pop(name).seen.at)
             self._review.discard(name)
         for name in wanted - self._names.keys():
             self._names[name] = _Name(Seen())
+        for name, one in self._names.items():
+            if one.spared is not spared.get(name):
+                one.spared = spared.get(name)
+                self._review.add(name)
 
     def answered(self, name: NameId, addresses: Iterable[Address], now: float, *, complete: Collection[int]) -> None:
         """Where a listed name is, as `Seen.answered`; one that is not listed is nobody's business."""
@@ -218,6 +237,10 @@ class RouteTable:
         if not self.popular_known:
             return Reason.POPULAR_UNKNOWN
         return Reason.TOTAL_LIMIT if len(self.announced) >= self._limits.total else Reason.RATE
+
+    def spared(self, name: NameId) -> Reason | None:
+        """Why a name gets no route, wherever it is."""
+        return self._names[name].spared
 
     def waiting(self) -> Counter[Reason]:
         """Addresses that nothing speaks against and that have no route yet, by reason."""
@@ -284,7 +307,7 @@ class RouteTable:
     def _announcements(self, now: float, allowed: int) -> tuple[Address, ...]:
         chosen: list[Address] = []
         allowed = min(allowed, self._limits.total - len(self.announced))
-        while self.popular_known and self._waiting and len(chosen) < allowed:
+        while self.popular_known and self._sorted and self._waiting and len(chosen) < allowed:
             address = heapq.heappop(self._waiting)[3]
             self._queued.discard(address)
             if address in self._claims and address not in self.announced and self.refusal(address) is None:
@@ -298,7 +321,8 @@ class RouteTable:
         before = set(one.seen.at)
         one.seen.forget(now, limits.hold_down)
         self._unsee(name, before - one.seen.at.keys())
-        refused = {address: reason for address in one.seen.at if (reason := self.refusal(address)) is not None}
+        reasons = {address: self.refusal(address) or one.spared for address in one.seen.at}
+        refused = {address: reason for address, reason in reasons.items() if reason is not None}
 
         def place(address: Address) -> tuple[int, float, int]:
             sighting = one.seen.at[address]
@@ -310,7 +334,8 @@ class RouteTable:
 
         fit = sorted((address for address in one.seen.at if address not in refused), key=place)
         refused.update((address, Reason.HOST_LIMIT) for address in fit[limits.per_host :])
-        self._replace(name, {address: at for at, address in enumerate(fit[: limits.per_host])}, refused, now)
+        chosen = {address: at for at, address in enumerate(fit[: limits.per_host])}
+        self._replace(name, chosen, refused, now if one.spared is None else -math.inf)
         ends = [*one.seen.ends(limits.hold_down)]
         if len(fit) > limits.per_host:
             ends += (end for end in one.seen.ends(limits.slot_seconds) if end > now)

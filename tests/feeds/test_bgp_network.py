@@ -109,9 +109,12 @@ def test_what_must_not_be_routed_is_not(world: World) -> None:
         private=["10.0.0.1", "127.0.0.1", "198.18.0.2"],
         own=["198.18.1.5", "198.18.0.3"],
         stolen=["198.51.100.1", "2001:db8:1::1"],
+        upload__popular=["198.18.0.50", "2001:db8::50"],
+        thief="198.18.0.50",
         crowd=[f"198.18.{2 + at // 250}.{1 + at % 250}" for at in range(500)],
     )
-    node.push(*(f"http://{name}.example/x/" for name in ("good", "private", "own", "stolen", "crowd")))
+    names = ("good", "private", "own", "stolen", "crowd", "upload.popular", "thief")
+    node.push(*(f"http://{name}.example/x/" for name in names))
     crowd = {f"198.18.2.{at}" for at in range(1, 5)}
     bird.becomes("198.18.0.1", "198.18.0.2", "198.18.0.3", *crowd)
     why = node.why()
@@ -120,7 +123,9 @@ def test_what_must_not_be_routed_is_not(world: World) -> None:
     assert why["198.51.100.1"] == why["2001:db8:1::1"] == ("refused", "popular")
     assert why["198.18.2.5"] == ("refused", "host-limit")
     assert [one["addresses"] for one in node.report()["hosts"] if one["why"] == "many"] == [500]
-    assert node.metric("blocker_routes_refused", reason="popular") == 2
+    # One page under a popular domain (Wikipedia, 2008): at an address that the domain itself does not have.
+    assert why["198.18.0.50"] == why["2001:db8::50"] == ("refused", "popular")
+    assert node.metric("blocker_routes_refused", reason="popular") == 5
 
     # It changes with every look: its places are taken, and the others keep their routes.
     for turn in range(5):

@@ -57,7 +57,7 @@ def feed(tmp_path: Path) -> RouteFeed:
     made.names = {key(name): name for name in ("pages", "dead", "moved", "near", "crowd", "en.popular.example")}
     table = made.table
     table.popular_known = True
-    table.listed(made.names, 0.0)
+    table.listed(made.names, 0.0, {key("en.popular.example"): Reason.POPULAR})
     table.popular_answered("p", [ip_address("11.1.1.1")], 0.0, complete=FAMILIES)
     for name, first, second in (
         ("pages", ["11.0.0.1", "2a00::1", "10.0.0.1"], ["2a00::1", "10.0.0.1"]),

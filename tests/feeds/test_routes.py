@@ -141,6 +141,36 @@ def test_a_popular_address_is_never_taken_along_and_is_withdrawn_at_once() -> No
     assert made.step(62.0 + DAY).announce == (FREE[1],)
 
 
+def test_a_name_that_is_spared_has_no_route_wherever_it_is_and_what_it_had_goes_at_once() -> None:
+    made = table("a", "b", changes_per_minute=2)
+    says(made, "a", FREE[:2], 0.0)
+    assert set(made.step(0.0).announce) == set(FREE[:2])
+    made.listed(["a", "b"], 1.0, {"a": Reason.POPULAR})
+    assert set(made.step(1.0).withdraw) == set(FREE[:2]), "no limit of changes keeps it"
+    assert made.reason(FREE[0], "a") is Reason.POPULAR
+    assert made.refused[Reason.POPULAR] == 2
+    assert made.spared("a") is Reason.POPULAR
+    assert made.spared("b") is None
+    # Its addresses are others' like any: whether they are spared for these too, who looks them up says.
+    says(made, "b", FREE[:1], 61.0)
+    assert made.step(61.0).announce == (FREE[0],)
+    made.listed(["a", "b"], 62.0)
+    assert made.step(130.0).announce == (FREE[1],)
+
+
+def test_nothing_new_is_announced_before_it_is_known_which_names_are_spared() -> None:
+    first = table("a")
+    says(first, "a", FREE[:1], 0.0)
+    second = RouteTable(Limits())
+    second.restore(first.names, {}, {})
+    second.popular_known = True
+    assert not second.step(1.0)
+    second.listed(["a"], 2.0, {"a": Reason.POPULAR})
+    assert not second.step(2.0)
+    second.listed(["a"], 3.0)
+    assert second.step(3.0).announce == (FREE[0],)
+
+
 def test_nothing_new_is_announced_before_it_is_known_where_popular_names_are() -> None:
     made = table("a", known=False)
     says(made, "a", FREE[:1], 0.0)

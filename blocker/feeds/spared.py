@@ -1,0 +1,61 @@
+"""Which listed names get no route because of what they are called, wherever they are. Pure; names are canonical.
+
+A popular name is not only one that is in the file of popular domains: a page of `upload.popular.example` may be at
+addresses that neither `popular.example` nor `www.popular.example` has, and all that the popular site sends from there
+would be taken along. So every name under a popular one counts as popular, and its addresses are spared for all other
+names too, as the popular ones' are.
+
+**Whose word that is.** Under some popular domains anybody may have a name and say where it is: a page hoster's, a cloud's,
+a dynamic DNS service's (the private part of the Public Suffix List). A customer's name gets no route either, since he is
+mostly where the popular site is. But his addresses are not spared for others: whoever has a listed site could let his
+second one, under a popular dynamic DNS service, point at the first, and have that go free.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from blocker.feeds.routes import Reason
+from blocker.ingest.never_block import is_public_suffix, parents
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from blocker.feeds.routes import NameId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spared:
+    """The names that are spared, and all under them.
+
+    Attributes:
+        popular: Popular domains.
+        exempt: Names, and all under them, that are routed nonetheless; the nearest above a name counts.
+    """
+
+    popular: frozenset[str] = frozenset()
+    exempt: frozenset[str] = frozenset()
+
+    def reason(self, name: str) -> Reason | None:
+        """Why a name gets no route; None if it may. Cost: 2 µs."""
+        for one in (name, *parents(name)):
+            if one in self.exempt:
+                return None
+            if one in self.popular:
+                return Reason.POPULAR
+        return None
+
+    def speaks_for_itself(self, name: str) -> bool:
+        """Whether who runs the spared domain says where a spared name is, and no customer does. Cost: 10 µs."""
+        for one in (name, *parents(name)):
+            if one != name and is_public_suffix(one, only_icann=False):
+                return False
+            if one in self.popular:
+                return True
+        return False
+
+    def sort(self, names: Mapping[NameId, str]) -> tuple[dict[NameId, Reason], dict[NameId, str]]:
+        """The names that get no route, with their reasons; and those of them whose addresses nobody gets."""
+        refused = {key: reason for key, name in names.items() if (reason := self.reason(name)) is not None}
+        return refused, {key: names[key] for key in refused if self.speaks_for_itself(names[key])}
