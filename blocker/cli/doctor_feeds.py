@@ -162,8 +162,6 @@ def routes(run: Context) -> Iterator[Finding]:
         return
     if settings.popular_top == 0:
         yield Finding("routes", "warn", "popular_top = 0: no popular name's addresses are kept from being routed")
-    if not run.settings.guards.own_networks:
-        yield Finding("routes", "warn", "guards.own_networks is empty: your own servers could be routed; name them")
     try:
         report = run.run(ask_report(settings.unix or run.settings.data_dir / "routes.sock"))
     except BlockerError as error:

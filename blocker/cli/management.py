@@ -128,7 +128,10 @@ class Management:
         self.http_probe.policies = tuple(sorted({DEFAULT_POLICY, *settings.policies}))
         self.canaries.configure(settings)
         if self.routes is not None:
-            self.routes.configure(settings.routes, settings.guards, self._context.policy(settings.routes.policy))
+            from blocker.feeds.infrastructure import own_addresses
+
+            policy = self._context.policy(settings.routes.policy)
+            self.routes.configure(settings.routes, settings.guards, policy, own_addresses(settings))
 
     def join_zones(self) -> None:
         """Have the dns gateway answer about the zones that there are, if it is to."""
@@ -149,11 +152,12 @@ class Management:
         settings = self._context.settings
         if not settings.routes.enabled:
             return None
+        from blocker.feeds.infrastructure import own_addresses
         from blocker.feeds.route_feed import RouteFeed  # loads aiodns
 
         policy = self._context.policy(settings.routes.policy)
-        keyring, data_dir = self._context.keyring, settings.data_dir
-        feed = RouteFeed(settings.routes, settings.guards, data_dir, keyring, policy, self._store.opened)
+        keyring, data_dir, own = self._context.keyring, settings.data_dir, own_addresses(settings)
+        feed = RouteFeed(settings.routes, settings.guards, data_dir, keyring, policy, self._store.opened, own)
         self._front.follower.on_swap(feed.swapped)
         if self._front.follower.matcher is not None:  # as it was on disk
             feed.swapped(self._front.follower.matcher)

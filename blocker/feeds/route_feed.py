@@ -30,7 +30,7 @@ from blocker.ingest.never_block import read_popular
 from blocker.log import describe
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Mapping
+    from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
     from pathlib import Path
 
     from blocker.feeds.addresses import Network
@@ -70,6 +70,7 @@ class RouteFeed:
         keyring: The deployment's keys.
         policy: Whose lists; None for the default.
         open_store: The store, or StoreUnavailable.
+        own: The operator's own beside `guards.own_networks`: see `infrastructure.own_addresses`.
 
     Raises:
         KeyMaterialError: This node has no seal key.
@@ -83,8 +84,9 @@ class RouteFeed:
         keyring: Keyring,
         policy: Policy | None,
         open_store: Callable[[], Awaitable[Store]],
+        own: Sequence[Network] = (),
     ) -> None:
-        self._settings, self._guards, self._policy = settings, guards, policy
+        self._settings, self._guards, self._policy, self._more_own = settings, guards, policy, own
         self._key = keyring.lookup
         self._sealer = sealer(keyring)
         self._open_store = open_store
@@ -172,9 +174,11 @@ class RouteFeed:
         """Let the feeds go."""
         self.socket.stop()
 
-    def configure(self, settings: RouteSettings, guards: GuardSettings, policy: Policy | None) -> None:
+    def configure(
+        self, settings: RouteSettings, guards: GuardSettings, policy: Policy | None, own: Sequence[Network] = ()
+    ) -> None:
         """Take over another configuration; resolvers, socket and `enabled` are those of the start."""
-        self._settings, self._guards, self._policy = settings, guards, policy
+        self._settings, self._guards, self._policy, self._more_own = settings, guards, policy, own
         self.table.configure(limits_of(settings), self._own(), settings.trial_networks)
         if self.resolvers is not None and self._lookups is not None and self._popular_lookups is not None:
             self.resolvers.fresh_seconds = settings.min_ttl_seconds
@@ -191,7 +195,7 @@ class RouteFeed:
         self._swapped.set()
 
     def _own(self) -> list[Network]:
-        return list(self._guards.own_networks)
+        return [*self._guards.own_networks, *self._more_own]
 
     async def _read_popular(self) -> None:
         path, top = self._guards.popular_domains, self._settings.popular_top

@@ -7,7 +7,8 @@ ago, and nothing below speaks against it:
 | reason | against it |
 |---|---|
 | `special` | IANA set it apart; nobody's site is there |
-| `own` | it is in one of the operator's networks |
+| `own` | it is in one of the operator's networks, or this node's own (`infrastructure`) |
+| `infrastructure` | it is a root server's, or a large public resolver's |
 | `popular` | a popular name is, or was a hold-down ago, at it: all of that name's traffic would be taken along |
 | `host-limit` | its name has more addresses than one name may have routes |
 | `total-limit` | there are as many routes as there may be |
@@ -41,6 +42,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from blocker.feeds.addresses import Networks, is_special
+from blocker.feeds.infrastructure import is_infrastructure
 from blocker.feeds.sightings import FAMILIES, Seen
 
 if TYPE_CHECKING:
@@ -65,6 +67,7 @@ class Reason(StrEnum):
 
     SPECIAL = "special"
     OWN = "own"
+    INFRASTRUCTURE = "infrastructure"
     POPULAR = "popular"
     NO_NEXT_HOP = "no-next-hop"
     HOST_LIMIT = "host-limit"
@@ -219,10 +222,12 @@ class RouteTable:
 
     def refusal(self, address: Address) -> Reason | None:
         """What speaks against an address whoever is at it."""
-        if address in self._own:
-            return Reason.OWN
         if is_special(address) and address not in self._trial:
             return Reason.SPECIAL
+        if address in self._own:
+            return Reason.OWN
+        if is_infrastructure(address):
+            return Reason.INFRASTRUCTURE
         if self._popular_at[address] > 0:
             return Reason.POPULAR
         return None if address.version in self._limits.families else Reason.NO_NEXT_HOP

@@ -318,7 +318,7 @@ class RouteNode(Node):
 
     def __init__(
         self, directory: Path, redis: RedisServer, resolvers: Sequence[str], *,
-        popular: Sequence[str] = ("popular.example",), own: Sequence[str] = (), **routes: Any,  # noqa: ANN401 - as the settings have them
+        popular: Sequence[str] = ("popular.example",), own: Sequence[str] = ("198.18.200.0/24",), **routes: Any,  # noqa: ANN401 - as the settings have them
     ) -> None:  # fmt: skip
         (directory / "popular.txt").write_text("".join(f"{name}\n" for name in popular), "utf-8")
         chosen = {

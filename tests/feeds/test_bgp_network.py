@@ -101,25 +101,30 @@ def test_routes_appear_are_held_and_vanish_with_the_list(world: World) -> None:
     assert b"example" not in state
 
 
-@pytest.mark.parametrize("world", [{"own": ["198.18.1.0/24"], "max_per_host": 4}], indirect=True)
+@pytest.mark.parametrize(
+    "world", [{"own": ["198.18.1.0/24"], "max_per_host": 4, "next_hop": "198.18.255.80"}], indirect=True
+)
 def test_what_must_not_be_routed_is_not(world: World) -> None:
     knot, bird, node = world.knot, world.bird, world.node
     knot.serve(
         good="198.18.0.1",
         private=["10.0.0.1", "127.0.0.1", "198.18.0.2"],
         own=["198.18.1.5", "198.18.0.3"],
+        circle=["198.18.255.80", NEXT_HOP6, "198.41.0.4", "1.1.1.1"],
         stolen=["198.51.100.1", "2001:db8:1::1"],
         upload__popular=["198.18.0.50", "2001:db8::50"],
         thief="198.18.0.50",
         crowd=[f"198.18.{2 + at // 250}.{1 + at % 250}" for at in range(500)],
     )
-    names = ("good", "private", "own", "stolen", "crowd", "upload.popular", "thief")
+    names = ("good", "private", "own", "circle", "stolen", "crowd", "upload.popular", "thief")
     node.push(*(f"http://{name}.example/x/" for name in names))
     crowd = {f"198.18.2.{at}" for at in range(1, 5)}
     bird.becomes("198.18.0.1", "198.18.0.2", "198.18.0.3", *crowd)
     why = node.why()
     assert why["10.0.0.1"] == why["127.0.0.1"] == ("refused", "special")
     assert why["198.18.1.5"] == ("refused", "own")
+    assert why["198.18.255.80"] == why[NEXT_HOP6] == ("refused", "own"), "the filter itself"
+    assert why["198.41.0.4"] == why["1.1.1.1"] == ("refused", "infrastructure")
     assert why["198.51.100.1"] == why["2001:db8:1::1"] == ("refused", "popular")
     assert why["198.18.2.5"] == ("refused", "host-limit")
     assert [one["addresses"] for one in node.report()["hosts"] if one["why"] == "many"] == [500]
@@ -195,7 +200,7 @@ def test_exabgp_and_the_feed_that_are_killed_get_everything_anew(world: World) -
     bird.becomes("198.18.0.7", "198.18.0.9")
     until(lambda: node.metric("blocker_route_feed_routes") == 2)
     until(lambda: ("ok", True) in [(state, "has 2 of 2 routes" in said) for state, said in node.doctor()["ExaBGP"]])
-    assert [state for state, _ in node.doctor()["routes"]] == ["warn", "ok"], "own networks are not named"
+    assert [state for state, _ in node.doctor()["routes"]] == ["ok"]
     changes = node.metric("blocker_route_changes_total", change="announce")
     exabgp.kill()
     bird.becomes()

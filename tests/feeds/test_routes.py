@@ -124,6 +124,14 @@ def test_own_addresses_are_refused_and_withdrawn_when_they_become_own() -> None:
     assert made.step(2.0).announce == (FREE[0],)
 
 
+def test_nobody_is_cut_off_from_names() -> None:
+    made = table("a")
+    says(made, "a", [ip_address("198.41.0.4"), ip_address("2001:7fd::1"), ip_address("8.8.8.8"), FREE[0]], 0.0)
+    assert made.step(0.0).announce == (FREE[0],)
+    assert made.reason(ip_address("2001:7fd::1"), "a") is Reason.INFRASTRUCTURE
+    assert made.refused[Reason.INFRASTRUCTURE] == 3
+
+
 def test_a_popular_address_is_never_taken_along_and_is_withdrawn_at_once() -> None:
     made = table("a", changes_per_minute=1)
     made.popular_answered("popular", [FREE[0]], 0.0, complete=FAMILIES)
