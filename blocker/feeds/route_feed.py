@@ -8,7 +8,6 @@ and a node that ends without order leaves the routes where they are.
 from __future__ import annotations
 
 import asyncio
-import time
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +24,7 @@ from blocker.feeds.route_socket import RouteSocket
 from blocker.feeds.routes import Limits, Reason, RouteTable
 from blocker.feeds.sightings import FAMILIES
 from blocker.feeds.spared import Spared
+from blocker.feeds.steady import SteadyClock
 from blocker.ingest.cleartext import read_rules, sealer
 from blocker.ingest.never_block import read_popular
 from blocker.log import describe
@@ -93,6 +93,7 @@ class RouteFeed:
         self._state = data_dir / STATE_FILE
         self.table = RouteTable(limits_of(settings), self._own(), settings.trial_networks)
         self.socket = RouteSocket(settings.unix or data_dir / SOCKET, settings.group, self._everything, self._report)
+        self.now = SteadyClock()
         self.counts = RouteCounts(self)
         self.resolvers: Resolvers | None = None
         self.names: dict[NameId, str] = {}
@@ -152,7 +153,7 @@ class RouteFeed:
     async def _restore(self) -> dict[NameId, Failing]:
         """Take over what an earlier process left; since when names fail."""
         try:
-            state = await asyncio.to_thread(route_state.load, self._state, self._sealer)
+            state = await asyncio.to_thread(route_state.load, self._state, self._sealer, self.now())
         except (BlockerError, OSError) as error:
             log.error("routes begin anew", **describe(error))  # noqa: TRY400 - no values
             return {}
@@ -167,7 +168,7 @@ class RouteFeed:
     async def stop(self) -> None:
         """Keep or withdraw the routes, as configured, and let the feeds go; may be called twice."""
         if not self._stopping.is_set() and self._settings.when_stopped == "withdraw":
-            self._tell(self.table.everything_left(time.time()))
+            self._tell(self.table.everything_left(self.now()))
         self._stopping.set()
 
     def close(self) -> None:
@@ -276,7 +277,7 @@ class RouteFeed:
             return ids, *sparing.sort(ids)
 
         self.names, spared, others = await asyncio.to_thread(sort)
-        now = time.time()
+        now = self.now()
         self.table.listed(self.names, now, spared)
         self._spare(others)
         asked = {}
@@ -292,23 +293,23 @@ class RouteFeed:
 
     def _heard(self, key: NameId, answer: Answer | None) -> None:
         if answer is not None:
-            self.table.answered(key, answer.addresses, time.time(), complete=answer.complete)
+            self.table.answered(key, answer.addresses, self.now(), complete=answer.complete)
             self.ports.pop(key, None)
             if answer.ports:
                 self.ports[key] = answer.ports
 
     def _heard_popular(self, key: NameId, answer: Answer | None) -> None:
         if answer is not None:
-            self.table.popular_answered(key, answer.addresses, time.time(), complete=answer.complete)
+            self.table.popular_answered(key, answer.addresses, self.now(), complete=answer.complete)
 
     async def _tick(self) -> None:
         while not self._stopping.is_set():
             self._know_popular()
             more = True
             while more:
-                more = self.table.review(time.time(), REVIEW_SLICE)
+                more = self.table.review(self.now(), REVIEW_SLICE)
                 await asyncio.sleep(0)
-            self._tell(self.table.step(time.time()))
+            self._tell(self.table.step(self.now()))
             if not self.settled and self._is_settled():
                 self.settled = True
                 log.info("routes settled", routes=len(self.table.announced))
@@ -334,7 +335,7 @@ class RouteFeed:
         return {"form": form, "routes": [str(one) for one in self.table.announced], "settled": self.settled}
 
     async def _report(self) -> Mapping[str, Any]:
-        return await route_report.report(self, time.time())
+        return await route_report.report(self, self.now(), self.now.stepped)
 
     async def _save(self) -> None:
         while True:
@@ -344,7 +345,7 @@ class RouteFeed:
     async def _write_state(self) -> None:
         failed = {} if self._lookups is None else self._lookups.failed()
         try:
-            await route_state.save(self._state, self._sealer, self.table, failed)
+            await route_state.save(self._state, self._sealer, self.table, failed, self.now())
         except OSError as error:
             log.error("the state of routes was not written", **describe(error))  # noqa: TRY400 - no values
 

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from blocker.feeds.route_socket import RouteSocket
     from blocker.feeds.routes import NameId, RouteTable
     from blocker.feeds.sightings import Seen
+    from blocker.feeds.steady import SteadyClock
     from blocker.route_section import RouteSettings
 
 State = Literal["announced", "held", "waiting", "refused"]
@@ -49,14 +50,15 @@ class Feed(Protocol):
     settled: bool
     socket: RouteSocket
     resolvers: Resolvers | None
+    now: SteadyClock
 
     @property
     def settings(self) -> RouteSettings:
         """As in use."""
 
 
-async def report(feed: Feed, now: float) -> Mapping[str, Any]:
-    """Everything that `blocker routes` shows, as JSON values; times in Unix seconds.
+async def report(feed: Feed, now: float, stepped: float = 0.0) -> Mapping[str, Any]:
+    """Everything that `blocker routes` shows, as JSON values; times in Unix seconds, with `stepped` added.
 
     `addresses` has one entry for each address of each listed host: `state` is `announced`, `held` (announced although
     the host has moved), `waiting` or `refused`; `until` is when a hold-down ends.
@@ -71,6 +73,8 @@ async def report(feed: Feed, now: float) -> Mapping[str, Any]:
         shown = feed.names.get(key, key)
         addresses += ({"host": shown, **entry} for entry in _addresses(table, key, seen, feed.settings))
         hosts += ({"host": shown, **look} for look in _looks(feed, key, seen, around, now))
+    for entry in (*addresses, *hosts) if stepped else ():
+        entry.update({name: entry[name] + stepped for name in ("since", "until") if entry.get(name) is not None})
     return {
         "settled": feed.settled,
         "popular_known": table.popular_known,

@@ -4,7 +4,8 @@ The file is one sealed text (see `blocker.store.sealing`): names are keyed diges
 sealed with the deployment's seal key, so that a stolen copy shows neither a list nor where its pages are. The text is
 one JSON value a line:
 
-1. `["blocker-routes", 2]`: what it is, and its version; version 1 had no `failing`
+1. `["blocker-routes", 3, saved]`: what it is, its version, and when it was written; version 2 did not say when, and
+   version 1 had no `failing`
 2. `["name", id, absent, most, [[address, first, gone], …]]` for each listed name; times in Unix seconds or null
 3. `["popular", …]`, the same for each popular name
 4. `["route", address, since]` for each route
@@ -22,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 from blocker.errors import FormatError
 from blocker.feeds.disk import write_whole
 from blocker.feeds.sightings import Seen, Sighting
+from blocker.feeds.steady import moved
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -35,14 +37,14 @@ if TYPE_CHECKING:
     State = tuple[dict[NameId, Seen], dict[NameId, Seen], dict[Address, float]]
     Failed = Mapping[NameId, Iterable[tuple[str, int, float]]]
 
-_HEAD = ["blocker-routes", 2]
-_HEADS = (["blocker-routes", 1], _HEAD)
+_KIND, _VERSION = "blocker-routes", 3
+_UNDATED = ([_KIND, 1], [_KIND, 2])
 _CONTEXT = b"blocker route state"
 # Names written between two turns of the event loop: a fraction of a millisecond.
 _SLICE = 64
 
 
-async def save(path: Path, sealer: Sealer, table: RouteTable, failed: Failed) -> None:
+async def save(path: Path, sealer: Sealer, table: RouteTable, failed: Failed, now: float) -> None:
     """Write the file; it is there whole or as it was before.
 
     Args:
@@ -50,6 +52,7 @@ async def save(path: Path, sealer: Sealer, table: RouteTable, failed: Failed) ->
         sealer: Seals it.
         table: All that it knows.
         failed: By name, for how long a resolver has failed for a family of it: `Resolvers.failed_for`.
+        now: By the clock of the table's times.
 
     Raises:
         OSError: It cannot be written.
@@ -57,7 +60,7 @@ async def save(path: Path, sealer: Sealer, table: RouteTable, failed: Failed) ->
     Cost: 5 µs an address in the event loop, in slices; sealing and the disk in a thread.
     """
     lines: list[str] = []
-    for count, line in enumerate(_lines(table, failed)):
+    for count, line in enumerate(_lines(table, failed, now)):
         lines.append(json.dumps(line, separators=(",", ":")))
         if count % _SLICE == 0:
             await asyncio.sleep(0)
@@ -66,8 +69,10 @@ async def save(path: Path, sealer: Sealer, table: RouteTable, failed: Failed) ->
     await asyncio.to_thread(lambda: write_whole(path, sealer.seal(text, context=_CONTEXT)))
 
 
-def load(path: Path, sealer: Sealer) -> tuple[State, dict[NameId, Failing]] | None:
+def load(path: Path, sealer: Sealer, now: float) -> tuple[State, dict[NameId, Failing]] | None:
     """What the file says, for `RouteTable.restore` and `Lookups`; None if there is none. For a thread: 50 µs a name.
+
+    Its times are moved so that hold-downs go on, however wrong the clock was or is: see `steady.moved`.
 
     Raises:
         FormatError: It is damaged or of another version.
@@ -84,10 +89,12 @@ def load(path: Path, sealer: Sealer) -> tuple[State, dict[NameId, Failing]] | No
     failing: dict[NameId, Failing] = {}
     try:
         first, *rest, last = map(json.loads, sealer.open(data, context=_CONTEXT).splitlines())
-        if first not in _HEADS or last != ["end", len(rest) + 1]:
+        dated = first[:2] == [_KIND, _VERSION] and len(first) == 3
+        if not (dated or first in _UNDATED) or last != ["end", len(rest) + 1]:
             raise FormatError(
-                f"{path.name}: expected {_HEAD} and its end; remove the file, or use the version that wrote it"
+                f"{path.name}: expected version {_VERSION} and its end; remove the file, or use the version that wrote it"
             )
+        saved = float(first[2]) if dated else now
         for kind, key, *more in rest:
             if kind == "route":
                 announced[ipaddress.ip_address(key)] = float(more[0])
@@ -99,11 +106,14 @@ def load(path: Path, sealer: Sealer) -> tuple[State, dict[NameId, Failing]] | No
         if isinstance(error, FormatError):
             raise
         raise FormatError(f"{path.name}: is no state of routes; remove the file") from None
-    return (names, popular, announced), failing
+    by = moved(saved, now)
+    for seen in (*names.values(), *popular.values()):
+        seen.move(by)
+    return (names, popular, {address: since + by for address, since in announced.items()}), failing
 
 
-def _lines(table: RouteTable, failed: Failed) -> Iterator[list[Any]]:
-    yield _HEAD
+def _lines(table: RouteTable, failed: Failed, now: float) -> Iterator[list[Any]]:
+    yield [_KIND, _VERSION, now]
     for kind, seen in (("name", table.names), ("popular", dict(table.popular))):
         for key, one in seen.items():
             at = [[str(address), sighting.first, sighting.gone] for address, sighting in one.at.items()]

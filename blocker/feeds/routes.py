@@ -279,6 +279,8 @@ class RouteTable:
             pass
         while self._changed and self._changed[0][0] <= now - _MINUTE:
             self._changed.popleft()
+        while self._changed and self._changed[-1][0] > now:  # a clock that was set back ends no minute
+            self._changed.pop()
         allowed = self._limits.changes_per_minute - sum(count for _, count in self._changed)
         withdraw = self._withdrawals(now, allowed)
         announce = self._announcements(now, allowed - len(withdraw))

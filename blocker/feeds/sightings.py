@@ -82,6 +82,13 @@ class Seen:
         for address in [one for one, sighting in self.at.items() if _over(sighting, now, hold_down)]:
             del self.at[address]
 
+    def move(self, by: float) -> None:
+        """Move all times by so many seconds."""
+        self.absent = None if self.absent is None else self.absent + by
+        for sighting in self.at.values():
+            sighting.first += by
+            sighting.gone = None if sighting.gone is None else sighting.gone + by
+
     def ends(self, hold_down: float) -> Iterator[float]:
         """When the hold-downs under way end."""
         return (sighting.gone + hold_down for sighting in self.at.values() if sighting.gone is not None)

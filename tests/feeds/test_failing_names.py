@@ -69,9 +69,9 @@ class World:
     async def restart(self, directory: Path) -> None:
         """A node's end and the beginning of another."""
         failed = {name: self.resolvers.failed_for(failing) for name, failing in self._failing.items()}
-        await route_state.save(directory / "state", SEALER, self.table, failed)
+        await route_state.save(directory / "state", SEALER, self.table, failed, self.now)
         await self.resolvers.close()
-        loaded = route_state.load(directory / "state", SEALER)
+        loaded = route_state.load(directory / "state", SEALER, self.now)
         assert loaded is not None
         known, self._failing = loaded
         self.table = RouteTable(self.table._limits)

@@ -50,13 +50,13 @@ def files(directory: Path) -> list[Path]:
 
 async def test_a_state_comes_back_as_it_was(tmp_path: Path) -> None:
     path, table = tmp_path / "routes.state", filled()
-    assert route_state.load(path, SEALER) is None
+    assert route_state.load(path, SEALER, 5.0) is None
     failed = {"a": [("192.0.2.53", 6, 60.5), ("192.0.2.53", 4, 0.0)], "b": []}
-    await route_state.save(path, SEALER, table, failed)
+    await route_state.save(path, SEALER, table, failed, 5.0)
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert files(tmp_path) == [path], "nothing half written is left"
     again = RouteTable(Limits())
-    loaded = route_state.load(path, SEALER)
+    loaded = route_state.load(path, SEALER, 5.0)
     assert loaded is not None
     state, failing = loaded
     assert failing == {"a": {("192.0.2.53", 6): -60.5, ("192.0.2.53", 4): 0.0}, "b": {}}
@@ -68,7 +68,7 @@ def test_a_state_of_version_1_is_read(tmp_path: Path) -> None:
     path = tmp_path / "routes.state"
     text = b'["blocker-routes",1]\n["name","a",null,1,[["11.0.0.1",1.0,null]]]\n["route","11.0.0.1",2.0]\n["end",3]'
     path.write_bytes(SEALER.seal(text, context=b"blocker route state"))
-    loaded = route_state.load(path, SEALER)
+    loaded = route_state.load(path, SEALER, 5.0)
     assert loaded is not None
     (names, popular, announced), failing = loaded
     assert [*names] == ["a"]
@@ -77,9 +77,32 @@ def test_a_state_of_version_1_is_read(tmp_path: Path) -> None:
     assert not failing
 
 
+@pytest.mark.parametrize(
+    ("went", "counted"),
+    [(60.0, 60.0), (3600.0, 3600.0), (30 * 86_400.0, 3600.0), (40 * 365 * 86_400.0, 3600.0), (-86_400.0, 0.0)],
+)
+async def test_hold_downs_go_on_after_a_restart_however_wrong_the_clock(
+    tmp_path: Path, went: float, counted: float
+) -> None:
+    """Of the time between, an hour counts at the most: whether it is true nobody knows."""
+    path, hold_down = tmp_path / "routes.state", 86_400.0
+    table = filled()  # an address has left at 4
+    await route_state.save(path, SEALER, table, {}, 10.0)
+    loaded = route_state.load(path, SEALER, 10.0 + went)
+    assert loaded is not None
+    again = RouteTable(Limits(hold_down=hold_down))
+    again.restore(*loaded[0])
+    again.listed(["a", "b"], 10.0 + went)
+    ends = 10.0 + went - (10.0 + counted) + 4.0 + hold_down
+    assert not again.step(10.0 + went)
+    assert not again.step(ends - 1)
+    assert set(again.step(ends + 1).withdraw) == set(ADDRESSES[1:])
+    assert again.names["b"].absent == pytest.approx(2.0 + went - counted)
+
+
 async def test_a_stolen_state_shows_neither_addresses_nor_names(tmp_path: Path) -> None:
     path = tmp_path / "routes.state"
-    await route_state.save(path, SEALER, filled(), {})
+    await route_state.save(path, SEALER, filled(), {}, 5.0)
     data = path.read_bytes()
     assert b"11.0.0" not in data
     assert b"2a00" not in data
@@ -89,17 +112,18 @@ async def test_a_stolen_state_shows_neither_addresses_nor_names(tmp_path: Path) 
 
 async def test_a_damaged_or_foreign_state_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "routes.state"
-    await route_state.save(path, SEALER, filled(), {})
+    await route_state.save(path, SEALER, filled(), {}, 5.0)
     data = path.read_bytes()
     for damaged in (data[:-1], data[:60], b"", b"x" * 100, data[:70] + bytes([data[70] ^ 1]) + data[71:]):
         path.write_bytes(damaged)
         with pytest.raises(FormatError):
-            route_state.load(path, SEALER)
+            route_state.load(path, SEALER, 5.0)
     path.write_bytes(data)
     with pytest.raises(KeyMaterialError):
-        route_state.load(path, Sealer(bytes(31) + b"x"))
+        route_state.load(path, Sealer(bytes(31) + b"x"), 5.0)
     for text in (
-        b'["blocker-routes",3]\n["end",1]', b'["blocker-routes",2]\n["failing","a",[["192.0.2.53",6]]]\n["end",2]',
+        b'["blocker-routes",4]\n["end",1]', b'["blocker-routes",3]\n["end",1]', b'["blocker-routes",3,"x"]\n["end",1]',
+        b'["blocker-routes",2]\n["failing","a",[["192.0.2.53",6]]]\n["end",2]',
         b'["blocker-routes",1]\n["end",5]',
         b'["blocker-routes",1]\n["x",1]\n["end",2]',
         b'["blocker-routes",1]\n["name","a",null,1,[["no address",1,null]]]\n["end",2]', b"{}", b"[]\n[]", b"\xff",
@@ -107,7 +131,7 @@ async def test_a_damaged_or_foreign_state_is_refused(tmp_path: Path) -> None:
     ):  # fmt: skip
         path.write_bytes(SEALER.seal(text, context=b"blocker route state"))
         with pytest.raises(FormatError):
-            route_state.load(path, SEALER)
+            route_state.load(path, SEALER, 5.0)
 
 
 async def life(directory: Path, port: int) -> tuple[set[str], set[str]]:
