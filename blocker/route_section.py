@@ -117,7 +117,8 @@ class RouteSettings(Frozen):
         1,
         ge=1,
         le=8,
-        description="How many resolvers must say an address for it to count. Default 1: any; see resolve.py.",
+        description="How many resolvers must say an address of a listed host for it to count; of popular names any's "
+        "word counts. Default 1: any; see resolve.py.",
     )
     lookup_seconds: float = Field(
         5.0, gt=0, le=60, description="Time for one resolver's answer, in seconds. Default 5."

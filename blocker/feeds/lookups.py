@@ -63,7 +63,7 @@ class Lookups(Generic[_K]):
         resolvers: Who is asked.
         pace: How often.
         heard: Told each answer; None for a look that failed.
-        failing: Since when names fail, as an earlier process left it; None: no name is given up.
+        failing: Since when names fail, as an earlier process left it; None: these are popular names, see `look_up`.
     """
 
     def __init__(
