@@ -23,7 +23,7 @@ from blocker.feeds.route_metrics import RouteCounts
 from blocker.feeds.route_socket import RouteSocket
 from blocker.feeds.routes import Limits, Reason, RouteTable
 from blocker.feeds.sightings import FAMILIES
-from blocker.feeds.spared import Spared
+from blocker.feeds.spared import Gate, Spared
 from blocker.feeds.steady import SteadyClock
 from blocker.ingest.cleartext import read_rules, sealer
 from blocker.ingest.never_block import read_popular
@@ -56,8 +56,6 @@ SAVE_SECONDS = 10.0
 RETRY_SECONDS = 5.0
 # Popular names change servers all day and are asked for no oftener than this.
 POPULAR_TTL_SECONDS = 300.0
-# Share of the popular names whose addresses must be known before anything is announced: some names are always broken.
-POPULAR_SHARE = 0.9
 
 
 class RouteFeed:
@@ -102,7 +100,8 @@ class RouteFeed:
         self.settled = False
         self._listed_once = False
         self._popular_changed = True  # nothing was read yet
-        self._popular_names: dict[NameId, str] | None = None
+        self._popular_names: dict[NameId, str] = {}
+        self._gate = Gate()
         self._hosts: dict[str, tuple[int, bool, frozenset[str]]] = {}
         self._matcher: Matcher | None = None
         self._swapped = asyncio.Event()
@@ -214,24 +213,22 @@ class RouteFeed:
             await self._list(frozenset(self.names.values()))
         else:
             self._spare({})
-        self._know_popular()
 
     def _spare(self, listed: Mapping[NameId, str]) -> None:
         """Look up where no route may go: popular names, and those among the listed ones whose addresses are spared."""
-        spared = {**listed, **(self._popular_names or {})}
+        spared = {**listed, **self._popular_names}
         self.table.popular_names(spared)
+        self._gate.want(self._popular_names, listed, self.table.popular)
+        self._pass_gate()
         if self._popular_lookups is not None:
             self._popular_lookups.want(spared)
 
-    def _know_popular(self) -> None:
-        """Open the gate once; it stays open, since what is known of popular names only grows."""
-        wanted = self._popular_names
-        if wanted is None or self.table.popular_known:
-            return
-        known = sum(name in self.table.popular for name in wanted)
-        if known >= POPULAR_SHARE * len(wanted):
-            self.table.popular_known = True
-            log.info("addresses of popular names are known")
+    def _pass_gate(self) -> None:
+        """Let new routes be announced, or no more until it is known where they may not go."""
+        if self._gate.open is not self.table.popular_known:
+            self.table.popular_known = self._gate.open
+            known = self._gate.open
+            log.info("addresses of popular names are known" if known else "addresses of popular names are to be known")
 
     async def _follow(self) -> None:
         while True:
@@ -299,12 +296,13 @@ class RouteFeed:
                 self.ports[key] = answer.ports
 
     def _heard_popular(self, key: NameId, answer: Answer | None) -> None:
+        self._gate.heard(key, answered=answer is not None)
         if answer is not None:
             self.table.popular_answered(key, answer.addresses, self.now(), complete=answer.complete)
 
     async def _tick(self) -> None:
         while not self._stopping.is_set():
-            self._know_popular()
+            self._pass_gate()
             more = True
             while more:
                 more = self.table.review(self.now(), REVIEW_SLICE)

@@ -12,7 +12,7 @@ ago, and nothing below speaks against it:
 | `popular` | a popular name is, or was a hold-down ago, at it: all of that name's traffic would be taken along |
 | `host-limit` | its name has more addresses than one name may have routes |
 | `total-limit` | there are as many routes as there may be |
-| `popular-unknown` | where the popular names are is not known yet |
+| `popular-unknown` | where the popular names are is not known yet, or not of those that came to be popular |
 | `no-next-hop` | it is of a family for which no next hop is set |
 | `rate` | too many changes in the last minute; its turn comes |
 

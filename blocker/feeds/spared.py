@@ -13,14 +13,14 @@ second one, under a popular dynamic DNS service, point at the first, and have th
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from blocker.feeds.routes import Reason
 from blocker.ingest.never_block import is_public_suffix, parents
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
     from blocker.feeds.routes import NameId
 
@@ -59,3 +59,39 @@ class Spared:
         """The names that get no route, with their reasons; and those of them whose addresses nobody gets."""
         refused = {key: reason for key, name in names.items() if (reason := self.reason(name)) is not None}
         return refused, {key: names[key] for key in refused if self.speaks_for_itself(names[key])}
+
+
+#: Share of the popular names whose addresses must be known before anything new is announced: some are always broken.
+POPULAR_SHARE = 0.9
+
+
+@dataclass(slots=True)
+class Gate:
+    """Whether it is known where no route may go, so that new ones may be announced. Cost: none, in a look at it.
+
+    Of popular names it is known of a share that suffices; all other names that are spared must have been tried once,
+    be it in vain. Whatever comes to be spared later closes it again until then.
+    """
+
+    _popular: int = 0
+    _unknown: set[NameId] = field(default_factory=set)
+    _untried: set[NameId] = field(default_factory=set)
+    _told: bool = False
+
+    def want(self, popular: Collection[NameId], others: Collection[NameId], known: Collection[NameId]) -> None:
+        """The names that are spared from now on, and those of all whose addresses are known."""
+        self._told = True
+        self._popular = len(popular)
+        self._unknown = {name for name in popular if name not in known}
+        self._untried = {name for name in others if name not in known and name not in popular}
+
+    def heard(self, name: NameId, *, answered: bool) -> None:
+        """A name was looked up."""
+        self._untried.discard(name)
+        if answered:
+            self._unknown.discard(name)
+
+    @property
+    def open(self) -> bool:
+        """Whether new routes may be announced."""
+        return self._told and not self._untried and len(self._unknown) <= (1 - POPULAR_SHARE) * self._popular

@@ -2,10 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
+from ipaddress import ip_address
+from typing import TYPE_CHECKING
+
 import pytest
 
+from blocker.feeds.route_feed import RouteFeed
 from blocker.feeds.routes import Reason
-from blocker.feeds.spared import Spared
+from blocker.feeds.spared import Gate, Spared
+from blocker.route_section import RouteSettings
+from blocker.sections import GuardSettings
+from blocker.store.sealing import Keyring
+from tests.feeds.test_failing_names import Source
+from tests.feeds.test_route_report import no_store
+from tests.follower.support import until
+from tests.gateways.dns_upstream import upstream
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 SPARED = Spared(
     popular=frozenset({"popular.example", "blogspot.com", "amazonaws.com", "duckdns.org", "news.example"}),
@@ -49,3 +64,62 @@ def test_names_are_sorted() -> None:
     refused, spared = SPARED.sort(names)
     assert refused == dict.fromkeys("124", Reason.POPULAR)
     assert spared == {"1": "popular.example", "4": "en.popular.example"}
+
+
+def test_the_gate_opens_when_enough_is_known_and_closes_when_more_is_to_be() -> None:
+    gate = Gate()
+    assert not gate.open, "nobody has said which names there are"
+    gate.want([], [], [])
+    assert gate.open
+    popular = [str(at) for at in range(20)]
+    gate.want(popular, ["listed"], ["0", "1"])
+    for at in range(2, 18):
+        gate.heard(str(at), answered=True)
+        gate.heard("19", answered=False)
+    assert not gate.open, "a listed one that is spared was not tried"
+    gate.heard("listed", answered=False)
+    assert gate.open, "nine of ten, and all others tried"
+    gate.want([*popular, "20"], [], popular[:18])
+    assert not gate.open
+    gate.heard("20", answered=True)
+    assert gate.open
+    gate.want(popular, ["listed"], [*popular, "listed"])
+    assert gate.open
+
+
+async def test_what_becomes_popular_is_looked_up_before_anything_new_is_announced(tmp_path: Path) -> None:
+    """At SIGHUP there are more popular names, and a listed site is at the address of one."""
+    source, path = Source(), tmp_path / "popular.txt"
+    source.site(["11.0.0.1"], [])
+    for name in ("popular.example", "www.popular.example"):
+        source.says[name, "A"], source.says[name, "AAAA"] = ["11.1.1.1"], []
+    path.write_text("popular.example\n", "utf-8")
+    async with upstream(source.behave) as running:
+        settings = RouteSettings(
+            enabled=True, resolvers=(f"127.0.0.1:{running.port}",), lookup_tries=1, min_ttl_seconds=1, max_ttl_seconds=1
+        )
+        guards = GuardSettings(popular_domains=path)
+        feed = RouteFeed(settings, guards, tmp_path, Keyring(lookup=bytes(16), seal=bytes(32)), None, no_store)
+        run = asyncio.create_task(feed.run())
+        await until(lambda: feed.table.popular_known)
+        await feed._list(frozenset({"listed.example"}))
+        await until(lambda: ip_address("11.0.0.1") in feed.table.announced)
+
+        path.write_text("popular.example\nnew.example\n", "utf-8")
+        feed.configure(settings, guards, None)
+        await until(lambda: not feed.table.popular_known)
+        source.site(["11.0.0.2"], [])
+        (key,) = feed.names
+        await until(lambda: ip_address("11.0.0.2") in feed.table.names[key].at)
+        feed._tell(feed.table.step(feed.now()))
+        assert feed.table.reason(ip_address("11.0.0.2"), key) is Reason.POPULAR_UNKNOWN
+        assert set(map(str, feed.table.announced)) == {"11.0.0.1"}, "what is there stays"
+        for name in ("new.example", "www.new.example"):
+            source.says[name, "A"], source.says[name, "AAAA"] = ["11.0.0.2"], []
+        await until(lambda: feed.table.popular_known)
+        feed._tell(feed.table.step(feed.now()))
+        assert feed.table.reason(ip_address("11.0.0.2"), key) is Reason.POPULAR
+        source.site(["11.0.0.3"], [])
+        await until(lambda: ip_address("11.0.0.3") in feed.table.announced)
+        await feed.stop()
+        await run
