@@ -9,7 +9,8 @@ be looked at; or a flow rule (RFC 8955) that redirects some ports of the address
 
 ExaBGP answers `done` or `error`, in order. At most `WINDOW` commands await theirs, so that neither side's pipe fills.
 What ExaBGP refused is tried again with the next full set of routes. When ExaBGP started this process anew it may still
-have routes from the one before: so it is asked for what it has first, and those with our communities are taken over.
+have routes from the one before: so it is asked for what it has first, and those with our communities are taken over, in
+the form that they have. A process that died while the next hop was changed leaves none to the old one.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Self
 
 from blocker.route_section import NO_EXPORT
@@ -31,9 +32,10 @@ if TYPE_CHECKING:
 # Commands on their way: some 10 KiB, where a pipe takes 64 KiB.
 WINDOW = 64
 INVENTORY = "show adj-rib out extensive"
-_UNICAST = re.compile(r" ipv[46] unicast (\S+)/(?:32|128) next-hop ")
+_UNICAST = re.compile(r" ipv[46] unicast (\S+)/(?:32|128) next-hop (\S+)")
 _FLOW = re.compile(r" ipv[46] flow flow destination-ipv[46] ([^/\s]+)/(?:32|128)(?:/0)? (.*?) community \[")
 _COMMUNITIES = re.compile(r" community (?:\[ ([^]]*) \]|(\S+))")
+_REDIRECT = re.compile(r" redirect:(\d+:\d+)")
 _NAMES = {"no-export": NO_EXPORT}
 
 
@@ -88,7 +90,15 @@ class Form:
         return other.form == self.form
 
     def adopted(self, line: str) -> Address | None:
-        """The address of a line of ExaBGP's inventory, if it is a route that this form would have made."""
+        """The address of a line of ExaBGP's inventory, if it is a route of ours."""
+        found = self.read(line)
+        return None if found is None else found[0]
+
+    def read(self, line: str) -> tuple[Address, Form] | None:
+        """As `adopted`, and the form that the route has.
+
+        Ours are those with all of our communities. They may have more, another next hop or another redirection.
+        """
         found = (_FLOW if self.form == "flow" else _UNICAST).search(line)
         carried = _COMMUNITIES.search(line)
         if found is None or carried is None:
@@ -96,11 +106,18 @@ class Form:
         communities = {_NAMES.get(one, one) for one in (carried[1] or carried[2]).split()}
         if not communities.issuperset(self.communities):
             return None
+        form = self if communities == set(self.communities) else replace(self, communities=tuple(sorted(communities)))
         try:
             address = ipaddress.ip_address(found[1])
         except ValueError:
             return None
-        return address if self.form == "route" or found[2] == self._rest(address).replace(";", "") else None
+        if self.form == "route":
+            v4 = address.version == 4
+            return address, replace(form, next_hop=found[2]) if v4 else replace(form, next_hop6=found[2])
+        if found[2] != self._rest(address).replace(";", ""):
+            return None
+        target = _REDIRECT.search(line)
+        return address, replace(form, flow_redirect=target[1]) if target else form
 
     def _route(self, address: Address) -> str:
         hop = self.next_hop if address.version == 4 else self.next_hop6
@@ -211,10 +228,12 @@ class Speaker:
     def _take_over(self) -> None:
         lines, self._inventory = self._inventory or (), None
         if self._form is not None:
-            found = {address for line in lines if (address := self._form.adopted(line)) is not None}
-            self.told.update(dict.fromkeys(found, self._form))
+            found = [one for line in lines if (one := self._form.read(line)) is not None]
+            # Of several neighbors one may have it in another form: that one counts, so that it is told anew.
+            for address, form in sorted(found, key=lambda one: one[1] != self._form):
+                self.told[address] = form
             if not self._settled:
-                self._wanted |= found
+                self._wanted |= {address for address, _ in found}
             self._todo.clear()
             self._queued.clear()
             self._check(self._wanted | self.told.keys())

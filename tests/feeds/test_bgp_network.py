@@ -217,8 +217,13 @@ def test_exabgp_and_the_feed_that_are_killed_get_everything_anew(world: World) -
     os.kill(feed, signal.SIGSTOP)
     node.push(PAGE)
     until(lambda: node.metric("blocker_routes", family="ipv4") == 1)
+    # And while the next hop changes: what ExaBGP has still leads to the old filter.
+    node.rewrite("next_hop", "198.18.255.81")
+    node.process.process.send_signal(signal.SIGHUP)  # type: ignore[union-attr]
+    until(lambda: "configuration read anew" in node.process.log())
     os.kill(feed, signal.SIGKILL)
     bird.becomes("198.18.0.7")
+    until(lambda: "BGP.next_hop: 198.18.255.81" in bird.show("master4"))
 
 
 def test_no_route_is_on_the_wire_twice_whoever_is_killed(world: World) -> None:
