@@ -1,8 +1,8 @@
-"""Addresses that belong to nobody's site: the operator's own, as far as the configuration and this machine tell, and those
-that half of the internet depends on.
+"""Addresses that belong to nobody's site: the operator's own, as far as the configuration and this machine tell, and
+those that half of the internet depends on.
 
-A listed site can have any address in its DNS. Were the URL filter's own routed, packets for it would go in circles; were
-a resolver's or a root server's, a list of pages would stop names.
+A listed site can have any address in its DNS. Were the URL filter's own routed, packets for it would go in circles;
+were a resolver's or a root server's, a list of pages would stop names.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def is_infrastructure(address: Address) -> bool:
 
 
 def own_addresses(settings: Settings) -> list[Network]:
-    """What is the operator's own beside `guards.own_networks`: addresses that the configuration names, and this machine's.
+    """What is the operator's own beside `guards.own_networks`: what the configuration names, and this machine's.
 
     What the configuration names as a host's name is not looked up, and not among them.
     """

@@ -5,8 +5,8 @@ resolvers and are sent to different servers, so a vote would leave out just what
 answers that each take a few of many addresses finds none at all. What one resolver invents costs little: its traffic is
 looked at by the URL filter and passes, and the filters of `routes` hold for it as for any other.
 
-**Popular names are never voted on.** They protect third parties, and content networks tell each resolver other addresses
-of theirs: with a quorum of two nearly none would be known, and all of them routed for whoever points there.
+**Popular names are never voted on.** They protect third parties, and content networks tell each resolver other
+addresses of theirs: with a quorum of two nearly none would be known, and all be routed for whoever points there.
 
 **A resolver that is down changes nothing.** An answer is complete for a family (A, AAAA) if every resolver gave one;
 only then does a missing address of it count as gone. A resolver that has answered nothing at all for `give_up_seconds`
@@ -161,8 +161,8 @@ class Resolvers:
 
         Args:
             name: The name.
-            failing: What is remembered from look to look at this name; empty at first. None: it is a popular name, which
-                is not given up, and of which any resolver's word counts.
+            failing: What is remembered from look to look at this name; empty at first. None: it is a popular name,
+                which is not given up, and of which any resolver's word counts.
         """
         quorum = 1 if failing is None else self._quorum
         failing = {} if failing is None else failing

@@ -16,15 +16,19 @@ import structlog
 from blocker.errors import BlockerError, StoreUnavailable
 from blocker.feeds import route_report, route_state
 from blocker.feeds.bgp import Form
-from blocker.feeds.lookups import Lookups, Pace
+from blocker.feeds.lookups import Lookups
 from blocker.feeds.resolve import Resolvers
-from blocker.feeds.route_hosts import hosts_of, literal, name_id, routed_lists, with_www
+from blocker.feeds.route_hosts import hosts_of, ids_of, routed_lists, with_www
 from blocker.feeds.route_metrics import RouteCounts
+from blocker.feeds.route_paces import limits_of, pace_of
 from blocker.feeds.route_socket import RouteSocket
-from blocker.feeds.routes import Limits, Reason, RouteTable
+from blocker.feeds.route_state import StateFile
+from blocker.feeds.routes import Reason, RouteTable
 from blocker.feeds.sightings import FAMILIES
+from blocker.feeds.sorting import Sorted
 from blocker.feeds.spared import Gate, Spared
 from blocker.feeds.steady import SteadyClock
+from blocker.feeds.turns import Young, in_turns, made_to_stay
 from blocker.ingest.cleartext import read_rules, sealer
 from blocker.ingest.never_block import read_popular
 from blocker.log import describe
@@ -51,11 +55,11 @@ TICK_SECONDS = 1.0
 # Names looked at between two turns of the event loop: a millisecond.
 REVIEW_SLICE = 10
 # Seconds between two writings of the state: what a kill forgets, of sightings and not of routes that are announced.
+# More of them where it is large, so that no more is written than this many bytes a second.
 SAVE_SECONDS = 10.0
+SAVE_BYTES_PER_SECOND = 100_000
 # Seconds until lists that could not be read are tried again.
 RETRY_SECONDS = 5.0
-# Popular names change servers all day and are asked for no oftener than this.
-POPULAR_TTL_SECONDS = 300.0
 
 
 class RouteFeed:
@@ -89,7 +93,8 @@ class RouteFeed:
         self._sealer = sealer(keyring)
         self._open_store = open_store
         self._state = data_dir / STATE_FILE
-        self.table = RouteTable(limits_of(settings), self._own(), settings.trial_networks)
+        self.table = self._new_table()
+        self._kept = StateFile(self._state, self._sealer, self.table)
         self.socket = RouteSocket(settings.unix or data_dir / SOCKET, settings.group, self._everything, self._report)
         self.now = SteadyClock()
         self.counts = RouteCounts(self)
@@ -99,6 +104,8 @@ class RouteFeed:
         self.popular: frozenset[str] = frozenset()
         self.settled = False
         self._listed_once = False
+        self._listing = False  # names are being handed over
+        self._young = Young()
         self._popular_changed = True  # nothing was read yet
         self._popular_names: dict[NameId, str] = {}
         self._gate = Gate()
@@ -151,15 +158,19 @@ class RouteFeed:
 
     async def _restore(self) -> dict[NameId, Failing]:
         """Take over what an earlier process left; since when names fail."""
-        try:
-            state = await asyncio.to_thread(route_state.load, self._state, self._sealer, self.now())
-        except (BlockerError, OSError) as error:
-            log.error("routes begin anew", **describe(error))  # noqa: TRY400 - no values
-            return {}
-        if state is None:
-            return {}
-        known, failing = state
-        self.table.restore(*known)
+        with made_to_stay():
+            try:
+                state = await asyncio.to_thread(route_state.load, self._state, self._sealer, self.now())
+            except (BlockerError, OSError) as error:
+                log.error("routes begin anew", **describe(error))  # noqa: TRY400 - no values
+                return {}
+            if state is None:
+                return {}
+            known, failing = state
+            table = self._new_table()
+            await asyncio.to_thread(table.restore, *known)
+        table.configure(limits_of(self._settings), self._own(), self._settings.trial_networks)  # as it is by now
+        self.table, self._kept = table, StateFile(self._state, self._sealer, table)
         log.info("routes restored", routes=len(self.table.announced))
         self.socket.tell_everything()
         return failing
@@ -194,6 +205,9 @@ class RouteFeed:
         self._matcher = matcher
         self._swapped.set()
 
+    def _new_table(self) -> RouteTable:
+        return RouteTable(limits_of(self._settings), self._own(), self._settings.trial_networks)
+
     def _own(self) -> list[Network]:
         return [*self._guards.own_networks, *self._more_own]
 
@@ -208,20 +222,20 @@ class RouteFeed:
                 log.error("popular domains stay as they were", **describe(error))  # noqa: TRY400 - no values
                 return
         self.popular = frozenset(names) - set(self._settings.popular_exempt)
-        self._popular_names = {name_id(self._key, name): name for name in with_www(self.popular)}
+        self._popular_names = await asyncio.to_thread(ids_of, self._key, with_www(self.popular))
         if self._listed_once:
-            await self._list(frozenset(self.names.values()))
+            await self._list(self.names.values())
         else:
-            self._spare({})
+            await self._spare({})
 
-    def _spare(self, listed: Mapping[NameId, str]) -> None:
+    async def _spare(self, listed: Mapping[NameId, str]) -> None:
         """Look up where no route may go: popular names, and those among the listed ones whose addresses are spared."""
         spared = {**listed, **self._popular_names}
-        self.table.popular_names(spared)
         self._gate.want(self._popular_names, listed, self.table.popular)
         self._pass_gate()
+        await in_turns(self.table.popular_naming(spared))
         if self._popular_lookups is not None:
-            self._popular_lookups.want(spared)
+            await in_turns(self._popular_lookups.wanting(spared))
 
     def _pass_gate(self) -> None:
         """Let new routes be announced, or no more until it is known where they may not go."""
@@ -266,27 +280,21 @@ class RouteFeed:
         self._hosts, self._listed_once = hosts, True
         await self._list(frozenset().union(*(found for *_, found in hosts.values())))
 
-    async def _list(self, names: frozenset[str]) -> None:
+    async def _list(self, names: Iterable[str]) -> None:
+        """Have these hosts routed from now on; in turns, since there may be very many."""
+        self._listing = True
         sparing = Spared(popular=self.popular, exempt=frozenset(self._settings.popular_exempt))
-
-        def sort() -> tuple[dict[NameId, str], dict[NameId, Reason], dict[NameId, str]]:
-            ids = {name_id(self._key, name): name for name in names}
-            return ids, *sparing.sort(ids)
-
-        self.names, spared, others = await asyncio.to_thread(sort)
-        now = self.now()
-        self.table.listed(self.names, now, spared)
-        self._spare(others)
-        asked = {}
-        for key, name in self.names.items():
-            if (address := literal(name)) is None:
-                asked[key] = name
-            else:
-                self.table.answered(key, [address], now, complete=FAMILIES)
-        self.ports = {key: ports for key, ports in self.ports.items() if key in asked}
-        if self._lookups is not None:
-            self._lookups.want(asked)
+        found = await asyncio.to_thread(Sorted.of, self._key, names, sparing)
         self.settled = False
+        await self._spare(found.looked_up)
+        self.names = found.names
+        await in_turns(self.table.listing(found.names, self.now(), found.refused))
+        for key, address in found.literal.items():
+            self.table.answered(key, [address], self.now(), complete=FAMILIES)
+        self.ports = {key: ports for key, ports in self.ports.items() if key in found.asked}
+        if self._lookups is not None:
+            await in_turns(self._lookups.wanting(found.asked))
+        self._listing = False
 
     def _heard(self, key: NameId, answer: Answer | None) -> None:
         if answer is not None:
@@ -303,6 +311,7 @@ class RouteFeed:
     async def _tick(self) -> None:
         while not self._stopping.is_set():
             self._pass_gate()
+            self._young.look(0 if self._lookups is None else self._lookups.untried)
             more = True
             while more:
                 more = self.table.review(self.now(), REVIEW_SLICE)
@@ -317,7 +326,7 @@ class RouteFeed:
     def _is_settled(self) -> bool:
         """Whether all is announced that can be: lists read, names tried, and no change held back by the minute."""
         tried = self._lookups is not None and self._lookups.untried == 0
-        if not (self._listed_once and tried and self.table.popular_known):
+        if not (self._listed_once and tried and self.table.popular_known) or self._listing:
             return False
         return self.table.waiting()[Reason.RATE] == 0
 
@@ -337,36 +346,12 @@ class RouteFeed:
 
     async def _save(self) -> None:
         while True:
-            await asyncio.sleep(SAVE_SECONDS)
+            await asyncio.sleep(max(SAVE_SECONDS, self._kept.size / SAVE_BYTES_PER_SECOND))
             await self._write_state()
 
     async def _write_state(self) -> None:
-        failed = {} if self._lookups is None else self._lookups.failed()
+        failed = () if self._lookups is None else self._lookups.failed()
         try:
-            await route_state.save(self._state, self._sealer, self.table, failed, self.now())
+            await self._kept.save(failed, self.now())
         except OSError as error:
             log.error("the state of routes was not written", **describe(error))  # noqa: TRY400 - no values
-
-
-def limits_of(settings: RouteSettings) -> Limits:
-    """The limits as configured."""
-    return Limits(
-        per_host=settings.max_per_host,
-        total=settings.max_routes,
-        changes_per_minute=settings.changes_per_minute,
-        hold_down=settings.hold_down_seconds,
-        slot_seconds=settings.slot_seconds,
-        withdraw_seconds=settings.withdraw_seconds,
-        families=settings.families,
-    )
-
-
-def pace_of(settings: RouteSettings, *, popular: bool = False) -> Pace:
-    """The pace of lookups as configured."""
-    least = max(settings.min_ttl_seconds, POPULAR_TTL_SECONDS) if popular else settings.min_ttl_seconds
-    return Pace(
-        least=least,
-        most=max(least, settings.max_ttl_seconds),
-        per_second=settings.lookups_per_second,
-        at_once=settings.lookups_at_once,
-    )

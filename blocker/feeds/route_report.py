@@ -10,23 +10,21 @@ Hosts to look at, by `why`:
   network
 - `port`: an HTTPS record names a port for it that is not among `flow_ports`: FlowSpec does not redirect it, and where
   all traffic of the address comes to the URL filter, that must take this port too
-- `popular`: a popular host itself, or one under it (`spared`). It has no route, so its traffic is not taken; pages there
-  need a filter that bears it, and `routes.popular_exempt`
+- `popular`: a popular host itself, or one under it (`spared`). It has no route, so its traffic is not taken; pages
+  there need a filter that bears it, and `routes.popular_exempt`
 """
 
 from __future__ import annotations
 
-import asyncio
 import math
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from blocker.feeds.addresses import neighbourhood
 from blocker.feeds.routes import Reason
+from blocker.feeds.turns import Turns
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
 
-    from blocker.feeds.addresses import Network
     from blocker.feeds.resolve import Resolvers
     from blocker.feeds.route_socket import RouteSocket
     from blocker.feeds.routes import NameId, RouteTable
@@ -36,8 +34,8 @@ if TYPE_CHECKING:
 
 State = Literal["announced", "held", "waiting", "refused"]
 Why = Literal["dead", "many", "flux", "moved-address", "moved-network", "port", "popular"]
-# Names looked at between two turns of the event loop: well under a millisecond.
-_SLICE = 32
+# Addresses looked at between two turns of the event loop: half a millisecond.
+_SLICE = 64
 
 
 class Feed(Protocol):
@@ -66,15 +64,19 @@ async def report(feed: Feed, now: float, stepped: float = 0.0) -> Mapping[str, A
     table = feed.table
     addresses: list[dict[str, Any]] = []
     hosts: list[dict[str, Any]] = []
-    around = {neighbourhood(address) for seen in table.popular.values() for address in seen.at}
-    for count, (key, seen) in enumerate(table.names.items()):
-        if count % _SLICE == 0:
-            await asyncio.sleep(0)
+    turns = Turns(_SLICE)
+    for key in table.ids:
+        if (seen := table.seen(key)) is None:
+            continue  # it has left the list meanwhile
+        await turns.spend(1 + len(seen.at))
         shown = feed.names.get(key, key)
-        addresses += ({"host": shown, **entry} for entry in _addresses(table, key, seen, feed.settings))
-        hosts += ({"host": shown, **look} for look in _looks(feed, key, seen, around, now))
-    for entry in (*addresses, *hosts) if stepped else ():
-        entry.update({name: entry[name] + stepped for name in ("since", "until") if entry.get(name) is not None})
+        for entries, to in (
+            (_addresses(table, key, seen, feed.settings), addresses),
+            (_looks(feed, key, seen, now), hosts),
+        ):
+            for entry in entries:
+                times = {name: entry[name] + stepped for name in ("since", "until") if entry.get(name) is not None}
+                to.append({"host": shown, **entry, **times})
     return {
         "settled": feed.settled,
         "popular_known": table.popular_known,
@@ -105,11 +107,11 @@ def _addresses(table: RouteTable, key: NameId, seen: Seen, settings: RouteSettin
         }
 
 
-def _looks(feed: Feed, key: NameId, seen: Seen, around: Collection[Network], now: float) -> Iterator[dict[str, Any]]:
+def _looks(feed: Feed, key: NameId, seen: Seen, now: float) -> Iterator[dict[str, Any]]:
     settings = feed.settings
     if feed.table.spared(key) is Reason.POPULAR:
         yield _look("popular", seen.most)
-    elif (moved := _moved(feed.table, seen, around)) is not None:
+    elif (moved := _moved(feed.table, seen)) is not None:
         yield _look(moved[0], seen.most, since=moved[1])
     if feed.ports.get(key, frozenset()).difference(settings.flow_ports):
         yield _look("port", seen.most)
@@ -125,14 +127,14 @@ def _look(why: Why, addresses: int, since: float | None = None) -> dict[str, Any
     return {"why": why, "since": since, "addresses": addresses}
 
 
-def _moved(table: RouteTable, seen: Seen, around: Collection[Network]) -> tuple[Why, float] | None:
+def _moved(table: RouteTable, seen: Seen) -> tuple[Why, float] | None:
     """Whether a host came to where popular ones are from elsewhere; how near, and since when."""
     near: dict[Why, list[float]] = {"moved-address": [], "moved-network": []}
     elsewhere = math.inf
     for address, sighting in seen.at.items():
         if table.refusal(address) is Reason.POPULAR:
             near["moved-address"].append(sighting.first)
-        elif neighbourhood(address) in around:
+        elif table.places.near(address):
             near["moved-network"].append(sighting.first)
         else:
             elsewhere = min(elsewhere, sighting.first)

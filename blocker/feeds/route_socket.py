@@ -15,6 +15,7 @@ import struct
 from typing import TYPE_CHECKING, Any
 
 from blocker.errors import ServeError
+from blocker.feeds.turns import encoded
 from blocker.gateways import channel
 
 if TYPE_CHECKING:
@@ -100,7 +101,8 @@ class RouteSocket:
         """Somebody asks for the report."""
 
         async def answer() -> None:
-            peer.channel.send({"report": await self._report()})
+            pieces = await encoded(await self._report())
+            peer.channel.send_pieces([b'{"report":', *pieces, b"}"])
 
         task = asyncio.get_running_loop().create_task(answer())
         self._reports.add(task)

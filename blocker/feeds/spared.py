@@ -5,10 +5,10 @@ addresses that neither `popular.example` nor `www.popular.example` has, and all 
 would be taken along. So every name under a popular one counts as popular, and its addresses are spared for all other
 names too, as the popular ones' are.
 
-**Whose word that is.** Under some popular domains anybody may have a name and say where it is: a page hoster's, a cloud's,
-a dynamic DNS service's (the private part of the Public Suffix List). A customer's name gets no route either, since he is
-mostly where the popular site is. But his addresses are not spared for others: whoever has a listed site could let his
-second one, under a popular dynamic DNS service, point at the first, and have that go free.
+**Whose word that is.** Under some popular domains anybody may have a name and say where it is: a page hoster's, a
+cloud's, a dynamic DNS service's (the private part of the Public Suffix List). A customer's name gets no route either,
+since he is mostly where the popular site is. But his addresses are not spared for others: whoever has a listed site
+could let his second one, under a popular dynamic DNS service, point at the first, and have that go free.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from blocker.feeds.routes import Reason
 from blocker.ingest.never_block import is_public_suffix, parents
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Collection
 
     from blocker.feeds.routes import NameId
 
@@ -54,11 +54,6 @@ class Spared:
             if one in self.popular:
                 return True
         return False
-
-    def sort(self, names: Mapping[NameId, str]) -> tuple[dict[NameId, Reason], dict[NameId, str]]:
-        """The names that get no route, with their reasons; and those of them whose addresses nobody gets."""
-        refused = {key: reason for key, name in names.items() if (reason := self.reason(name)) is not None}
-        return refused, {key: names[key] for key in refused if self.speaks_for_itself(names[key])}
 
 
 #: Share of the popular names whose addresses must be known before anything new is announced: some are always broken.
@@ -94,4 +89,5 @@ class Gate:
     @property
     def open(self) -> bool:
         """Whether new routes may be announced."""
-        return self._told and not self._untried and len(self._unknown) <= (1 - POPULAR_SHARE) * self._popular
+        known = self._popular - len(self._unknown)
+        return self._told and not self._untried and known >= POPULAR_SHARE * self._popular

@@ -1,4 +1,4 @@
-"""What is never routed whatever a listed site says: the operator's own addresses, and those that everybody depends on."""
+"""What is never routed whatever a listed site says: the operator's own addresses, and everybody's."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ carries = "inspect"
 addresses = ["198.51.100.11"]
 secondaries = [{ address = "198.51.100.12" }]
 """
-NAMED = [*(f"198.51.100.{at}" for at in range(1, 13)), *(f"2001:db8::{at}" for at in (2, 4, 6, 7, 8))]
+NAMED = [*(f"198.51.100.{at}" for at in range(1, 13) if at != 6), *(f"2001:db8::{at}" for at in (2, 4, 6, 7, 8))]
 
 
 def test_every_address_that_the_configuration_names_is_own(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from blocker.feeds.resolve import Answer
 from blocker.feeds.route_feed import RouteFeed
 from blocker.feeds.route_report import report
 from blocker.feeds.sightings import FAMILIES
+from blocker.feeds.sorting import Sorted
 from blocker.feeds.spared import Spared
 from blocker.route_section import RouteSettings
 from blocker.sections import GuardSettings
@@ -53,7 +54,8 @@ class Reported:
     def says(self, host: str, now: float, *addresses: str) -> None:
         if host not in self.feed.names:
             self.feed.names[host] = host
-            refused, _ = Spared(popular=self.feed.popular).sort(self.feed.names)
+            found = Sorted.of(bytes(16), self.feed.names, Spared(popular=self.feed.popular))
+            refused = {found.names[key]: reason for key, reason in found.refused.items()}
             self.feed.table.listed(self.feed.names, now, refused)
         self.feed.table.answered(host, map(ip_address, addresses), now, complete=FAMILIES)
         self.feed.table.step(now)

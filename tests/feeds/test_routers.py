@@ -75,7 +75,9 @@ def test_without_a_next_hop_for_ipv6_a_host_that_has_it_takes_no_ipv4_route_down
 ) -> None:
     """FRR ends the session over a next hop that is none, again and again; the IPv4 routes would go with it."""
     with Knot(tmp_path) as knot, Frr(tmp_path) as frr:
-        knot.serve(popular="198.51.100.1", www__popular="popular", pages=["198.18.0.7", "2001:db8::7"], six="2001:db8::8")
+        knot.serve(
+            popular="198.51.100.1", www__popular="popular", pages=["198.18.0.7", "2001:db8::7"], six="2001:db8::8"
+        )
         node = RouteNode(tmp_path, redis, [knot.address], next_hop=NEXT_HOP, next_hop6=None)
         with node.process, ExaBgp(tmp_path, frr, node.socket):
             node.push("http://pages.example/listed/", "http://six.example/x")

@@ -23,7 +23,7 @@ FREE = [ip_address(f"11.0.{at // 256}.{at % 256}") for at in range(2000)]
 OWN = ip_network("11.9.0.0/16")
 
 
-def table(*names: str, own: bool = True, known: bool = True, **limits: Any) -> RouteTable:
+def table(*names: str, own: bool = True, known: bool = True, **limits: Any) -> RouteTable:  # noqa: ANN401 - each limit's own type
     made = RouteTable(Limits(**limits), [OWN] if own else [])
     made.popular_known = known
     made.listed(names, 0.0)
@@ -66,7 +66,7 @@ def test_a_name_that_left_the_list_leaves_at_once_unless_another_is_there() -> N
     made.listed([], 11.0)
     assert set(made.step(11.0).withdraw) == {FREE[1], FREE[2]}
     assert made.announced == {}
-    assert not list(made.sightings())
+    assert not made.ids
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Which names are spared: popular ones and all under them, less what is exempt; and whose addresses are spared for others."""
+"""Which names are spared: popular ones and all under them, less what is exempt; and who speaks for their addresses."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from blocker.feeds.route_feed import RouteFeed
+from blocker.feeds.route_hosts import ids_of
 from blocker.feeds.routes import Reason
+from blocker.feeds.sorting import Sorted
 from blocker.feeds.spared import Gate, Spared
 from blocker.route_section import RouteSettings
 from blocker.sections import GuardSettings
@@ -60,31 +62,49 @@ def test_which_names_are_spared(name: str, popular: bool, own: bool | None) -> N
 
 
 def test_names_are_sorted() -> None:
-    names = {"1": "popular.example", "2": "site.blogspot.com", "3": "other.example", "4": "en.popular.example"}
-    refused, spared = SPARED.sort(names)
-    assert refused == dict.fromkeys("124", Reason.POPULAR)
-    assert spared == {"1": "popular.example", "4": "en.popular.example"}
+    names = [
+        "popular.example",
+        "site.blogspot.com",
+        "other.example",
+        "en.popular.example",
+        "192.0.2.1",
+        "[2001:db8::1]",
+    ]
+    key = bytes(16)
+    found = Sorted.of(key, names, SPARED)
+    assert found.names == ids_of(key, names)
+    assert sorted(found.asked.values()) == sorted(names[:4])
+    assert {found.names[one] for one in found.refused} == {names[0], names[1], names[3]}
+    assert set(found.refused.values()) == {Reason.POPULAR}
+    assert sorted(found.looked_up.values()) == ["en.popular.example", "popular.example"]
+    assert {found.names[one]: str(address) for one, address in found.literal.items()} == {
+        "192.0.2.1": "192.0.2.1", "[2001:db8::1]": "2001:db8::1",
+    }  # fmt: skip
+
+
+def is_open(gate: Gate) -> bool:
+    return gate.open
 
 
 def test_the_gate_opens_when_enough_is_known_and_closes_when_more_is_to_be() -> None:
+    assert not is_open(Gate()), "nobody has said which names there are"
     gate = Gate()
-    assert not gate.open, "nobody has said which names there are"
     gate.want([], [], [])
-    assert gate.open
+    assert is_open(gate)
     popular = [str(at) for at in range(20)]
     gate.want(popular, ["listed"], ["0", "1"])
     for at in range(2, 18):
         gate.heard(str(at), answered=True)
         gate.heard("19", answered=False)
-    assert not gate.open, "a listed one that is spared was not tried"
+    assert not is_open(gate), "a listed one that is spared was not tried"
     gate.heard("listed", answered=False)
-    assert gate.open, "nine of ten, and all others tried"
+    assert is_open(gate), "nine of ten, and all others tried"
     gate.want([*popular, "20"], [], popular[:18])
-    assert not gate.open
+    assert not is_open(gate)
     gate.heard("20", answered=True)
-    assert gate.open
+    assert is_open(gate)
     gate.want(popular, ["listed"], [*popular, "listed"])
-    assert gate.open
+    assert is_open(gate)
 
 
 async def test_what_becomes_popular_is_looked_up_before_anything_new_is_announced(tmp_path: Path) -> None:

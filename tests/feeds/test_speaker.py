@@ -102,7 +102,9 @@ def test_what_an_earlier_process_left_to_another_next_hop_is_told_anew_or_taken_
     speaker = Speaker()
     speaker.want(new, [A, SIX], settled=settled)
     speaker.lines()
-    head = "neighbor 192.0.2.{} local-ip 192.0.2.8 local-as 65001 peer-as 65001 router-id 192.0.2.8 family-allowed in-open"
+    head = (
+        "neighbor 192.0.2.{} local-ip 192.0.2.8 local-as 65001 peer-as 65001 router-id 192.0.2.8 family-allowed in-open"
+    )
     for neighbor, route in (
         (1, "ipv4 unicast 192.0.2.1/32 next-hop 192.0.2.80 community [ 65001:451 no-export ]"),
         (2, "ipv4 unicast 192.0.2.1/32 next-hop 192.0.2.81 community [ 65001:451 no-export ]"),  # at one of two only
