@@ -108,6 +108,7 @@ class RouteFeed:
         self._young = Young()
         self._popular_changed = True  # nothing was read yet
         self._popular_names: dict[NameId, str] = {}
+        self._popular_read = False  # whether it is known which names these are
         self._gate = Gate()
         self._hosts: dict[str, tuple[int, bool, frozenset[str]]] = {}
         self._matcher: Matcher | None = None
@@ -213,16 +214,16 @@ class RouteFeed:
 
     async def _read_popular(self) -> None:
         path, top = self._guards.popular_domains, self._settings.popular_top
-        if path is None or not top:
-            names: Iterable[str] = ()
-        else:
-            try:
+        names: Iterable[str] = ()
+        try:
+            if path is not None and top:
                 names = await asyncio.to_thread(read_popular, path, top)
-            except BlockerError as error:
-                log.error("popular domains stay as they were", **describe(error))  # noqa: TRY400 - no values
-                return
-        self.popular = frozenset(names) - set(self._settings.popular_exempt)
-        self._popular_names = await asyncio.to_thread(ids_of, self._key, with_www(self.popular))
+        except BlockerError as error:
+            log.error("popular domains stay as they were", **describe(error))  # noqa: TRY400 - no values
+        else:
+            self.popular = frozenset(names) - set(self._settings.popular_exempt)
+            self._popular_names = await asyncio.to_thread(ids_of, self._key, with_www(self.popular))
+            self._popular_read = True
         if self._listed_once:
             await self._list(self.names.values())
         else:
@@ -231,7 +232,8 @@ class RouteFeed:
     async def _spare(self, listed: Mapping[NameId, str]) -> None:
         """Look up where no route may go: popular names, and those among the listed ones whose addresses are spared."""
         spared = {**listed, **self._popular_names}
-        self._gate.want(self._popular_names, listed, self.table.popular)
+        if self._popular_read:
+            self._gate.want(self._popular_names, listed, self.table.popular)
         self._pass_gate()
         await in_turns(self.table.popular_naming(spared))
         if self._popular_lookups is not None:

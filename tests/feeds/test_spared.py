@@ -143,3 +143,18 @@ async def test_what_becomes_popular_is_looked_up_before_anything_new_is_announce
         await until(lambda: ip_address("11.0.0.3") in feed.table.announced)
         await feed.stop()
         await run
+
+
+async def test_nothing_is_announced_while_the_popular_names_cannot_be_read(tmp_path: Path) -> None:
+    guards = GuardSettings(popular_domains=tmp_path / "popular.txt")
+    settings = RouteSettings(enabled=True, resolvers=("127.0.0.1:9",))
+    feed = RouteFeed(settings, guards, tmp_path, Keyring(lookup=bytes(16), seal=bytes(32)), None, no_store)
+    run = asyncio.create_task(feed.run())
+    await until(lambda: not feed._popular_changed)
+    await feed._list(["11.0.0.1"])
+    feed._pass_gate()
+    assert not feed.table.step(feed.now()).announce
+    feed.configure(settings, GuardSettings(), None)  # without popular names
+    await until(lambda: ip_address("11.0.0.1") in feed.table.announced)
+    await feed.stop()
+    await run
