@@ -12,6 +12,7 @@ from pydantic import AfterValidator, Field, IPvAnyNetwork, model_validator
 from blocker.section import Frozen, Name
 
 _SERVER = re.compile(r"(?P<v4>[0-9.]+)(?::(?P<port4>\d{1,5}))?|\[(?P<v6>[0-9a-fA-F:.]+)\](?::(?P<port6>\d{1,5}))?")
+_HOST = re.compile(r"(?=.{1,253}$)[a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63})*")
 #: RFC 1997: goes no further than the network's own edge.
 NO_EXPORT = "65535:65281"
 # Documentation and benchmarks: RFC 5737, 2544, 3849 and 9637.
@@ -73,6 +74,13 @@ def _reachable(address: IPv4Address | IPv6Address) -> str:
     return str(address)
 
 
+def _host(text: str) -> str:
+    name = text.lower().removesuffix(".")
+    if _HOST.fullmatch(name) is None:
+        raise ValueError("must be a host name; in its xn-- form if it is not ASCII")
+    return name
+
+
 def _trial(network: IPvAnyNetwork) -> IPvAnyNetwork:
     for text in _TRIAL:
         one = IPvAnyNetwork(text)  # type: ignore[operator]  # pydantic makes a network of it
@@ -85,6 +93,7 @@ Server = Annotated[str, AfterValidator(_server)]
 Community = Annotated[str, AfterValidator(_community)]
 NextHop = Annotated[str, AfterValidator(_next_hop)]
 NextHop6 = Annotated[str, AfterValidator(_next_hop6)]
+HostName = Annotated[str, AfterValidator(_host)]
 TrialNetwork = Annotated[IPvAnyNetwork, AfterValidator(_trial)]
 
 
@@ -148,11 +157,22 @@ class RouteSettings(Frozen):
         description="So many names from the beginning of guards.popular_domains are looked up, and www. of them; "
         "no address of theirs is routed, and no listed host under them. Default 1000; 0 looks none up.",
     )  # fmt: skip
-    popular_exempt: tuple[str, ...] = Field(
+    popular_exempt: tuple[HostName, ...] = Field(
         (),
         description="Names, and all under them, that may be routed although they are popular or under a popular name: "
         "the filter bears their traffic, or they are a dynamic DNS service, whose customers are elsewhere. Default "
         "none.",
+    )
+    never_networks: tuple[IPvAnyNetwork, ...] = Field(
+        (),
+        description="Networks (CIDR), single addresses among them, that are never routed; what is leaves at once when "
+        "they are set, at SIGHUP too. Default none.",
+    )
+    never_names: tuple[HostName, ...] = Field(
+        (),
+        max_length=1000,
+        description="Names, and all under them, that are never routed, at once as never_networks; nor are addresses of "
+        "theirs, and of www. of them, for other hosts. They are looked up at the resolvers. Default none.",
     )
     max_per_host: int = Field(16, ge=1, le=1000, description="Routes for one host. Default 16.")
     max_routes: int = Field(10_000, ge=1, le=1_000_000, description="Routes in all. Default 10 000.")

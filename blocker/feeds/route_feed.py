@@ -230,7 +230,9 @@ class RouteFeed:
             await self._spare({})
 
     async def _spare(self, listed: Mapping[NameId, str]) -> None:
-        """Look up where no route may go: popular names, and those among the listed ones whose addresses are spared."""
+        """Look up where no route may go: popular names, those never to be routed, and listed ones that are spared."""
+        never = ids_of(self._key, with_www(self._settings.never_names))
+        listed = {**listed, **never}
         spared = {**listed, **self._popular_names}
         if self._popular_read:
             self._gate.want(self._popular_names, listed, self.table.popular)
@@ -285,7 +287,8 @@ class RouteFeed:
     async def _list(self, names: Iterable[str]) -> None:
         """Have these hosts routed from now on; in turns, since there may be very many."""
         self._listing = True
-        sparing = Spared(popular=self.popular, exempt=frozenset(self._settings.popular_exempt))
+        exempt, never = frozenset(self._settings.popular_exempt), frozenset(self._settings.never_names)
+        sparing = Spared(popular=self.popular, exempt=exempt, never=never)
         found = await asyncio.to_thread(Sorted.of, self._key, names, sparing)
         self.settled = False
         await self._spare(found.looked_up)

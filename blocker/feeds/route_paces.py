@@ -24,6 +24,7 @@ def limits_of(settings: RouteSettings) -> Limits:
         slot_seconds=settings.slot_seconds,
         withdraw_seconds=settings.withdraw_seconds,
         families=settings.families,
+        never=settings.never_networks,
     )
 
 

@@ -5,6 +5,7 @@
 | `special` | IANA set it apart; nobody's site is there |
 | `own` | it is in one of the operator's networks, or this node's own (`infrastructure`) |
 | `infrastructure` | it is a root server's, or a large public resolver's |
+| `never` | `routes.never_networks` has it, or `never_names` its name |
 | `popular` | a popular name is, or was a hold-down ago, at it: all of that name's traffic would be taken along |
 | `host-limit` | its name has more addresses than one name may have routes |
 | `total-limit` | there are as many routes as there may be |
@@ -22,7 +23,7 @@ from typing import TYPE_CHECKING
 from blocker.feeds.sightings import FAMILIES
 
 if TYPE_CHECKING:
-    from blocker.feeds.addresses import Address
+    from blocker.feeds.addresses import Address, Network
 
 #: Names as keyed digests, in hex.
 NameId = str
@@ -34,6 +35,7 @@ class Reason(StrEnum):
     SPECIAL = "special"
     OWN = "own"
     INFRASTRUCTURE = "infrastructure"
+    NEVER = "never"
     POPULAR = "popular"
     NO_NEXT_HOP = "no-next-hop"
     HOST_LIMIT = "host-limit"
@@ -53,6 +55,7 @@ class Limits:
     slot_seconds: float = 600.0
     withdraw_seconds: float = 30.0
     families: frozenset[int] = FAMILIES
+    never: tuple[Network, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ In go the names that are listed (as keyed ids), where they and popular names wer
 come routes to announce and to withdraw. An address gets a route if a listed name is at it, or was until a hold-down
 ago, and no reason speaks against it: `route_terms` has them all.
 
-A name that is itself a popular one, or under one (`spared`), has no route at all, with the reason `popular`.
+A name that is itself a popular one, or under one, or is never to be routed (`spared`), has no route at all.
 
 **More addresses than the limit.** Of a name with hundreds of addresses the first that were seen are routed, and stay
 so. To route none would let whoever adds addresses switch the filter off; to route all would let him break the feed. An
@@ -80,7 +80,7 @@ class RouteTable:
         self.unsaved: set[tuple[Literal["name", "popular"], NameId]] = set()  # changed since somebody emptied it
         self.moves = 0  # changes of routes
         self._limits = limits
-        self._own, self._trial = Networks(own), Networks(trial)
+        self._own, self._trial, self._never = Networks(own), Networks(trial), Networks(limits.never)
         self._names: dict[NameId, _Name] = {}
         self._sorted = False  # whether it is known which of them are spared
         self._seen_at: dict[Address, set[NameId]] = {}
@@ -108,7 +108,12 @@ class RouteTable:
 
     def configure(self, limits: Limits, own: Iterable[Network], trial: Iterable[Network]) -> None:
         """Take over other limits and networks."""
-        self._limits, self._own, self._trial = limits, Networks(own), Networks(trial)
+        self._limits, self._own, self._trial, self._never = (
+            limits,
+            Networks(own),
+            Networks(trial),
+            Networks(limits.never),
+        )
         self._review.update(self._names)
         self._trim()
 
@@ -212,6 +217,8 @@ class RouteTable:
             return Reason.OWN
         if is_infrastructure(address):
             return Reason.INFRASTRUCTURE
+        if address in self._never:
+            return Reason.NEVER
         if address in self.places:
             return Reason.POPULAR
         return None if address.version in self._limits.families else Reason.NO_NEXT_HOP
@@ -317,7 +324,7 @@ class RouteTable:
         if gone := before - one.seen.at.keys():
             self._unsee(name, gone)
             self.unsaved.add(("name", name))
-        reasons = {address: self.refusal(address) or one.spared for address in one.seen.at}
+        reasons = {address: one.spared or self.refusal(address) for address in one.seen.at}
         refused = {address: reason for address, reason in reasons.items() if reason is not None}
 
         def place(address: Address) -> tuple[int, float, int]:

@@ -31,15 +31,19 @@ class Spared:
 
     Attributes:
         popular: Popular domains.
+        never: Names that the operator wants spared, whatever else is said of them.
         exempt: Names, and all under them, that are routed nonetheless; the nearest above a name counts.
     """
 
     popular: frozenset[str] = frozenset()
+    never: frozenset[str] = frozenset()
     exempt: frozenset[str] = frozenset()
 
     def reason(self, name: str) -> Reason | None:
         """Why a name gets no route; None if it may. Cost: 2 µs."""
         for one in (name, *parents(name)):
+            if one in self.never:
+                return Reason.NEVER
             if one in self.exempt:
                 return None
             if one in self.popular:
@@ -51,7 +55,7 @@ class Spared:
         for one in (name, *parents(name)):
             if one != name and is_public_suffix(one, only_icann=False):
                 return False
-            if one in self.popular:
+            if one in self.popular or one in self.never:
                 return True
         return False
 

@@ -102,7 +102,17 @@ def test_routes_appear_are_held_and_vanish_with_the_list(world: World) -> None:
 
 
 @pytest.mark.parametrize(
-    "world", [{"own": ["198.18.1.0/24"], "max_per_host": 4, "next_hop": "198.18.255.80"}], indirect=True
+    "world",
+    [
+        {
+            "own": ["198.18.1.0/24"],
+            "max_per_host": 4,
+            "next_hop": "198.18.255.80",
+            "never_networks": [],
+            "never_names": [],
+        }
+    ],
+    indirect=True,
 )
 def test_what_must_not_be_routed_is_not(world: World) -> None:
     knot, bird, node = world.knot, world.bird, world.node
@@ -132,11 +142,23 @@ def test_what_must_not_be_routed_is_not(world: World) -> None:
     assert why["198.18.0.50"] == why["2001:db8::50"] == ("refused", "popular")
     assert node.metric("blocker_routes_refused", reason="popular") == 5
 
+    # What is never to be routed leaves at SIGHUP: an address, and a name with all its addresses, for others too.
+    knot.serve(bank=["198.18.0.60", "198.18.0.61"], robber="198.18.0.60")
+    node.push(*(f"http://{name}.example/x/" for name in (*names, "bank", "robber")))
+    bird.becomes("198.18.0.1", "198.18.0.2", "198.18.0.3", "198.18.0.60", "198.18.0.61", *crowd)
+    node.rewrite("never_networks", ["198.18.0.2/32"])
+    node.rewrite("never_names", ["bank.example"])
+    node.process.process.send_signal(signal.SIGHUP)  # type: ignore[union-attr]
+    bird.becomes("198.18.0.1", "198.18.0.3", *crowd)
+    why = node.why()
+    assert why["198.18.0.2"] == why["198.18.0.61"] == ("refused", "never")
+    assert why["198.18.0.60"] in {("refused", "never"), ("refused", "popular")}
+
     # It changes with every look: its places are taken, and the others keep their routes.
     for turn in range(5):
         knot.serve(crowd=f"198.18.9.{turn}", good="198.18.0.1")
         until(node.knows(f"198.18.9.{turn}"))
-    assert bird.routes() == {"198.18.0.1", "198.18.0.2", "198.18.0.3", *crowd}
+    assert bird.routes() == {"198.18.0.1", "198.18.0.3", *crowd}
 
 
 @pytest.mark.parametrize("world", [{"max_per_host": 8}], indirect=True)

@@ -124,6 +124,18 @@ def test_own_addresses_are_refused_and_withdrawn_when_they_become_own() -> None:
     assert made.step(2.0).announce == (FREE[0],)
 
 
+def test_what_is_never_to_be_routed_goes_at_once() -> None:
+    made = table("a", changes_per_minute=3)
+    says(made, "a", FREE[:3], 0.0)
+    assert len(made.step(0.0).announce) == 3
+    never = (ip_network(f"{FREE[0]}/32"), ip_network("2a00::/16"))
+    made.configure(Limits(changes_per_minute=3, never=never), [], ())
+    assert made.step(1.0).withdraw == (FREE[0],), "no limit of changes keeps it"
+    assert made.reason(FREE[0], "a") is Reason.NEVER
+    made.configure(Limits(changes_per_minute=3), [], ())
+    assert made.step(62.0).announce == (FREE[0],)
+
+
 def test_nobody_is_cut_off_from_names() -> None:
     made = table("a")
     says(made, "a", [ip_address("198.41.0.4"), ip_address("2001:7fd::1"), ip_address("8.8.8.8"), FREE[0]], 0.0)

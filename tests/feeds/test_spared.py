@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 SPARED = Spared(
     popular=frozenset({"popular.example", "blogspot.com", "amazonaws.com", "duckdns.org", "news.example"}),
     exempt=frozenset({"duckdns.org", "archive.news.example"}),
+    never=frozenset({"bank.example", "court.archive.news.example", "home.duckdns.org"}),
 )
 
 
@@ -50,7 +51,7 @@ SPARED = Spared(
         ("www.site.blogspot.com", True, False),
         ("s3.amazonaws.com", True, True),
         ("bucket.s3.amazonaws.com", True, False),
-        ("home.duckdns.org", False, None),
+        ("site.duckdns.org", False, None),
         ("192.0.2.1", False, False),
         ("[2001:db8::1]", False, False),
     ],
@@ -59,6 +60,21 @@ def test_which_names_are_spared(name: str, popular: bool, own: bool | None) -> N
     assert SPARED.reason(name) is (Reason.POPULAR if popular else None)
     if own is not None:
         assert SPARED.speaks_for_itself(name) is own
+
+
+@pytest.mark.parametrize(
+    ("name", "own"),
+    [
+        ("bank.example", True),
+        ("a.www.bank.example", True),
+        ("court.archive.news.example", True),
+        ("home.duckdns.org", True),
+        ("x.home.duckdns.org", True),
+    ],
+)
+def test_what_is_never_to_be_routed_is_not_though_it_is_exempt(name: str, own: bool) -> None:
+    assert SPARED.reason(name) is Reason.NEVER
+    assert SPARED.speaks_for_itself(name) is own
 
 
 def test_names_are_sorted() -> None:
