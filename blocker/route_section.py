@@ -160,7 +160,11 @@ class RouteSettings(Frozen):
         "Default 65001:451.",
     )  # fmt: skip
     next_hop: NextHop = Field("self", description="Next hop of IPv4 routes: an address, or self. Default self.")
-    next_hop6: NextHop = Field("self", description="The same for IPv6. Default self.")
+    next_hop6: NextHop = Field(
+        "self",
+        description="The same for IPv6. Default self, which needs a session "
+        "over IPv6: over IPv4 it says nothing, and FRR ends the session.",
+    )
     flow_redirect: Community = Field(
         "65001:451", description="Route target of the VRF that FlowSpec redirects to. Default 65001:451."
     )
