@@ -81,7 +81,7 @@ class Contact:
         heard: When it last acknowledged a notice, in Unix seconds; None: not since the start.
     """
 
-    expected: float = field(default_factory=time.time)
+    expected: float = field(default_factory=lambda: time.time())
     asked: float | None = None
     serial: int | None = None
     behind: float | None = None

@@ -40,6 +40,7 @@ CONTRACT: Mapping[str, Mapping[str, Sequence[str]]] = {
     "blocker_zone_secondary_behind_seconds": {"zone": ["police"], "secondary": [SECONDARY]},
     "blocker_zone_secondary_age_seconds": {"zone": ["police"], "secondary": [SECONDARY]},
     "blocker_zone_secondary_expected_seconds": {"zone": ["police"], "secondary": [SECONDARY]},
+    "blocker_zone_secondary_state": {"zone": ["police"], "secondary": [SECONDARY], "state": [*tally.Standing]},
 }
 SETTINGS = SecondarySettings.model_validate({"address": "192.0.2.7"})
 
