@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from ipaddress import IPv4Address, IPv6Address, ip_address
+from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path  # noqa: TC003 - pydantic reads it at run time
 from typing import Annotated, Literal
 
@@ -12,6 +12,7 @@ from pydantic import AfterValidator, Field, IPvAnyNetwork, model_validator
 from blocker.section import Frozen, Name
 
 _SERVER = re.compile(r"(?P<v4>[0-9.]+)(?::(?P<port4>\d{1,5}))?|\[(?P<v6>[0-9a-fA-F:.]+)\](?::(?P<port6>\d{1,5}))?")
+_HOST = re.compile(r"(?=.{1,253}$)[a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63})*")
 #: RFC 1997: goes no further than the network's own edge.
 NO_EXPORT = "65535:65281"
 # Documentation and benchmarks: RFC 5737, 2544, 3849 and 9637.
@@ -48,9 +49,36 @@ def _next_hop(text: str) -> str:
     if text == "self":
         return text
     try:
-        return str(ip_address(text))
+        return _reachable(IPv4Address(text))
     except ValueError:
-        raise ValueError("must be an address or self") from None
+        raise ValueError("must be an IPv4 address that a router can send to, or self") from None
+
+
+def _next_hop6(text: str) -> str:
+    if text == "self":
+        raise ValueError(
+            "must be the URL filter's IPv6 address: in a session over IPv4 there is no self of IPv6, what ExaBGP sends "
+            "instead ends the session, and all routes with it"
+        )
+    try:
+        return _reachable(IPv6Address(text))
+    except ValueError:
+        raise ValueError("must be an IPv6 address that a router can send to") from None
+
+
+def _reachable(address: IPv4Address | IPv6Address) -> str:
+    """The text of an address that may be a next hop: routers end the session over some that may not be."""
+    mapped = isinstance(address, IPv6Address) and address.ipv4_mapped is not None
+    if address.is_unspecified or address.is_multicast or address.is_reserved or address.is_link_local or mapped:
+        raise ValueError
+    return str(address)
+
+
+def _host(text: str) -> str:
+    name = text.lower().removesuffix(".")
+    if _HOST.fullmatch(name) is None:
+        raise ValueError("must be a host name; in its xn-- form if it is not ASCII")
+    return name
 
 
 def _trial(network: IPvAnyNetwork) -> IPvAnyNetwork:
@@ -64,6 +92,8 @@ def _trial(network: IPvAnyNetwork) -> IPvAnyNetwork:
 Server = Annotated[str, AfterValidator(_server)]
 Community = Annotated[str, AfterValidator(_community)]
 NextHop = Annotated[str, AfterValidator(_next_hop)]
+NextHop6 = Annotated[str, AfterValidator(_next_hop6)]
+HostName = Annotated[str, AfterValidator(_host)]
 TrialNetwork = Annotated[IPvAnyNetwork, AfterValidator(_trial)]
 
 
@@ -97,7 +127,8 @@ class RouteSettings(Frozen):
         1,
         ge=1,
         le=8,
-        description="How many resolvers must say an address for it to count. Default 1: any; see resolve.py.",
+        description="How many resolvers must say an address of a listed host for it to count; of popular names any's "
+        "word counts. Default 1: any; see resolve.py.",
     )
     lookup_seconds: float = Field(
         5.0, gt=0, le=60, description="Time for one resolver's answer, in seconds. Default 5."
@@ -125,11 +156,24 @@ class RouteSettings(Frozen):
     popular_top: int = Field(
         1000, ge=0, le=100_000,
         description="So many names from the beginning of guards.popular_domains are looked up, and www. of them; "
-        "no address of theirs is routed. Default 1000; 0 looks none up.",
+        "no address of theirs is routed, and no listed host under them. Default 1000; 0 looks none up.",
     )  # fmt: skip
-    popular_exempt: tuple[str, ...] = Field(
+    popular_exempt: tuple[HostName, ...] = Field(
         (),
-        description="Names of popular_domains that may be routed nonetheless: the filter bears their traffic.",
+        description="Names, and all under them, that may be routed although they are popular or under a popular name: "
+        "the filter bears their traffic, or they are a dynamic DNS service, whose customers are elsewhere. Default "
+        "none.",
+    )
+    never_networks: tuple[IPvAnyNetwork, ...] = Field(
+        (),
+        description="Networks (CIDR), single addresses among them, that are never routed; what is leaves at once when "
+        "they are set, at SIGHUP too. Default none.",
+    )
+    never_names: tuple[HostName, ...] = Field(
+        (),
+        max_length=1000,
+        description="Names, and all under them, that are never routed, at once as never_networks; nor are addresses of "
+        "theirs, and of www. of them, for other hosts. They are looked up at the resolvers. Default none.",
     )
     max_per_host: int = Field(16, ge=1, le=1000, description="Routes for one host. Default 16.")
     max_routes: int = Field(10_000, ge=1, le=1_000_000, description="Routes in all. Default 10 000.")
@@ -160,10 +204,10 @@ class RouteSettings(Frozen):
         "Default 65001:451.",
     )  # fmt: skip
     next_hop: NextHop = Field("self", description="Next hop of IPv4 routes: an address, or self. Default self.")
-    next_hop6: NextHop = Field(
-        "self",
-        description="The same for IPv6. Default self, which needs a session "
-        "over IPv6: over IPv4 it says nothing, and FRR ends the session.",
+    next_hop6: NextHop6 | None = Field(
+        None,
+        description="Next hop of IPv6 routes: an address. Default none: no IPv6 route is announced, and what listed "
+        "hosts have of IPv6 passes by the URL filter.",
     )
     flow_redirect: Community = Field(
         "65001:451", description="Route target of the VRF that FlowSpec redirects to. Default 65001:451."
@@ -195,8 +239,9 @@ class RouteSettings(Frozen):
             raise ValueError("quorum: there are not so many resolvers")
         if self.min_ttl_seconds > self.max_ttl_seconds:
             raise ValueError("min_ttl_seconds: must not be above max_ttl_seconds")
-        for name, version in (("next_hop", 4), ("next_hop6", 6)):
-            value = getattr(self, name)
-            if value != "self" and ip_address(value).version != version:
-                raise ValueError(f"{name}: must be an IPv{version} address or self")
         return self
+
+    @property
+    def families(self) -> frozenset[int]:
+        """Which of IPv4 (4) and IPv6 (6) are announced: flow rules have no next hop, and need none."""
+        return frozenset((4, 6) if self.form == "flow" or self.next_hop6 is not None else (4,))

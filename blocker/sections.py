@@ -240,5 +240,7 @@ class GuardSettings(Frozen):
         (), description="The operator's own domains; no rule may block one, one under it or one above it as a whole."
     )
     own_networks: tuple[IPvAnyNetwork, ...] = Field(
-        (), description="The operator's own networks (CIDR); no rule may block an address in them as a whole."
+        (),
+        description="The operator's own networks (CIDR); no rule may block an address in them as a whole, and none of "
+        "them is routed: routes need some. Default none.",
     )

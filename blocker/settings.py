@@ -152,6 +152,8 @@ class Settings(BaseSettings):
     def _popular_where_routed(self) -> Settings:
         if self.routes.enabled and self.routes.popular_top and self.guards.popular_domains is None:
             raise ValueError("routes: need guards.popular_domains, or routes.popular_top = 0 to do without")
+        if self.routes.enabled and not self.guards.own_networks:
+            raise ValueError("routes: need guards.own_networks: a listed site could have your own servers routed")
         return self
 
     @model_validator(mode="after")

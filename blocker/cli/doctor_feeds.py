@@ -213,8 +213,6 @@ def routes(run: Context) -> Iterator[Finding]:
         return
     if settings.popular_top == 0:
         yield Finding("routes", "warn", "popular_top = 0: no popular name's addresses are kept from being routed")
-    if not run.settings.guards.own_networks:
-        yield Finding("routes", "warn", "guards.own_networks is empty: your own servers could be routed; name them")
     yield from _resolvers(settings.resolvers, run.settings.gateways.dns)
     try:
         report = run.run(ask_report(settings.unix or run.settings.data_dir / SOCKET))
@@ -223,6 +221,11 @@ def routes(run: Context) -> Iterator[Finding]:
         return
     yield from _announced(report, settings.max_routes)
     yield from _covered(report)
+    if count := sum(one["reason"] == "no-next-hop" for one in report["addresses"]):
+        yield Finding(
+            "routes", "warn", f"{count} IPv6 addresses of listed hosts are not announced, so that their pages are "
+            "reached over IPv6 without the URL filter: set routes.next_hop6 to its IPv6 address",
+        )  # fmt: skip
     yield from _feeds(report)
     for server, results in report["resolvers"].items():
         if results.get("failed", 0) and not results.get("answered", 0) + results.get("absent", 0):

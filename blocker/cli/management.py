@@ -165,7 +165,10 @@ class Management:
         if isinstance(self.routes, Retreat):
             return
         if settings.routes.enabled:
-            self.routes.configure(settings.routes, settings.guards, self._context.policy(settings.routes.policy))
+            from blocker.feeds.infrastructure import own_addresses
+
+            policy = self._context.policy(settings.routes.policy)
+            self.routes.configure(settings.routes, settings.guards, policy, own_addresses(settings))
             return
         self.routes.leave()
         self.exporter.unregister(self.routes.counts)
@@ -183,11 +186,12 @@ class Management:
             retreat = Retreat(settings.routes, settings.data_dir)
             self.exporter.register(retreat)
             return retreat
+        from blocker.feeds.infrastructure import own_addresses
         from blocker.feeds.route_feed import RouteFeed  # loads aiodns
 
         policy = self._context.policy(settings.routes.policy)
-        keyring, data_dir = self._context.keyring, settings.data_dir
-        feed = RouteFeed(settings.routes, settings.guards, data_dir, keyring, policy, self._store.opened)
+        keyring, data_dir, own = self._context.keyring, settings.data_dir, own_addresses(settings)
+        feed = RouteFeed(settings.routes, settings.guards, data_dir, keyring, policy, self._store.opened, own)
         self._front.follower.on_swap(feed.swapped)
         if self._front.follower.matcher is not None:  # as it was on disk
             feed.swapped(self._front.follower.matcher)

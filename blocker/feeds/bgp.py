@@ -10,7 +10,8 @@ be looked at; or a flow rule (RFC 8955) that redirects some ports of the address
 ExaBGP answers `done` or `error`, in order. At most `WINDOW` commands await theirs, so that neither side's pipe fills.
 What ExaBGP refused is tried again with the next full set of routes, and when a session comes up. When ExaBGP started
 this process anew it may still have routes from the one before: so it is asked for what it has first, and those with our
-communities are taken over.
+communities are taken over, in the form that they have. A process that died while the next hop was changed leaves none
+to the old one.
 
 An acknowledgement says nothing of routers. So ExaBGP is also asked, now and then and when a session comes up, what each
 neighbor has (`bgp_sessions`): what one lacks is told again, once until something changes, and what none should have is
@@ -22,7 +23,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Self
 
 from blocker.feeds.bgp_sessions import INVENTORY, NEIGHBORS, Sessions
@@ -36,9 +37,10 @@ if TYPE_CHECKING:
 
 # Commands on their way: some 10 KiB, where a pipe takes 64 KiB.
 WINDOW = 64
-_UNICAST = re.compile(r" ipv[46] unicast (\S+)/(?:32|128) next-hop ")
+_UNICAST = re.compile(r" ipv[46] unicast (\S+)/(?:32|128) next-hop (\S+)")
 _FLOW = re.compile(r" ipv[46] flow flow destination-ipv[46] ([^/\s]+)/(?:32|128)(?:/0)? (.*?) community \[")
 _COMMUNITIES = re.compile(r" community (?:\[ ([^]]*) \]|(\S+))")
+_REDIRECT = re.compile(r" redirect:(\d+:\d+)")
 _NAMES = {"no-export": NO_EXPORT}
 
 
@@ -49,7 +51,7 @@ class Form:
     form: str
     communities: tuple[str, ...]
     next_hop: str
-    next_hop6: str
+    next_hop6: str | None
     flow_redirect: str
     flow_ports: tuple[int, ...]
     flow_protocols: tuple[str, ...]
@@ -85,6 +87,10 @@ class Form:
         """The family of an address's route, as ExaBGP calls it."""
         return f"ipv{address.version} {'flow' if self.form == 'flow' else 'unicast'}"
 
+    def carries(self, address: Address) -> bool:
+        """Whether there is a way to announce an address."""
+        return self.form == "flow" or address.version == 4 or self.next_hop6 is not None
+
     def same_destination(self, other: Form) -> bool:
         """Whether a route in this form replaces one in the other, so that nothing is to be withdrawn."""
         if self.form == "flow":
@@ -93,7 +99,15 @@ class Form:
         return other.form == self.form
 
     def adopted(self, line: str) -> Address | None:
-        """The address of a line of ExaBGP's inventory, if it is a route that this form would have made."""
+        """The address of a line of ExaBGP's inventory, if it is a route of ours."""
+        found = self.read(line)
+        return None if found is None else found[0]
+
+    def read(self, line: str) -> tuple[Address, Form] | None:
+        """As `adopted`, and the form that the route has.
+
+        Ours are those with all of our communities. They may have more, another next hop or another redirection.
+        """
         found = (_FLOW if self.form == "flow" else _UNICAST).search(line)
         carried = _COMMUNITIES.search(line)
         if found is None or carried is None:
@@ -101,11 +115,18 @@ class Form:
         communities = {_NAMES.get(one, one) for one in (carried[1] or carried[2]).split()}
         if not communities.issuperset(self.communities):
             return None
+        form = self if communities == set(self.communities) else replace(self, communities=tuple(sorted(communities)))
         try:
             address = ipaddress.ip_address(found[1])
         except ValueError:
             return None
-        return address if self.form == "route" or found[2] == self._rest(address).replace(";", "") else None
+        if self.form == "route":
+            v4 = address.version == 4
+            return address, replace(form, next_hop=found[2]) if v4 else replace(form, next_hop6=found[2])
+        if found[2] != self._rest(address).replace(";", ""):
+            return None
+        target = _REDIRECT.search(line)
+        return address, replace(form, flow_redirect=target[1]) if target else form
 
     def _route(self, address: Address) -> str:
         hop = self.next_hop if address.version == 4 else self.next_hop6
@@ -250,10 +271,12 @@ class Speaker:
     def _take_over(self, lines: Iterable[str]) -> None:
         self._taken_over = True
         if self._form is not None:
-            found = {address for line in lines if (address := self._form.adopted(line)) is not None}
-            self.told.update(dict.fromkeys(found, self._form))
+            found = [one for line in lines if (one := self._form.read(line)) is not None]
+            # Of several neighbors one may have it in another form: that one counts, so that it is told anew.
+            for address, form in sorted(found, key=lambda one: one[1] != self._form):
+                self.told[address] = form
             if not self._settled:
-                self._wanted |= found
+                self._wanted |= {address for address, _ in found}
             self._todo.clear()
             self._queued.clear()
             self._check(self._wanted | self.told.keys())
@@ -266,8 +289,8 @@ class Speaker:
         self._again |= again
         for address in again:
             del self.told[address]
-        extra = there - looking.keys() - self.told.keys() if self._settled else set()
-        self.told.update(dict.fromkeys(extra, form))
+        extra = there.keys() - looking.keys() - self.told.keys() if self._settled else set()
+        self.told.update({address: there[address] for address in extra})
         self._look_due |= bool(again or extra)
         self._check(again | extra)
 
@@ -278,14 +301,18 @@ class Speaker:
         self._check(self._wanted | self.told.keys())
 
     def _check(self, addresses: Iterable[Address]) -> None:
-        for address in sorted(addresses, key=lambda one: (one in self._wanted, one.version, int(one))):
-            agrees = self.told.get(address) == (self._form if address in self._wanted else None)
+        for address in sorted(addresses, key=lambda one: (self._form_of(one) is not None, one.version, int(one))):
+            agrees = self.told.get(address) == self._form_of(address)
             if not agrees and address not in self._queued and address not in self._refused:
                 self._todo.append(address)
                 self._queued.add(address)
 
+    def _form_of(self, address: Address) -> Form | None:
+        """How an address is to be announced; None: not at all."""
+        return self._form if address in self._wanted and self._form and self._form.carries(address) else None
+
     def _commands(self, address: Address, form: Form) -> Iterable[str]:
-        before, wanted = self.told.get(address), address in self._wanted
+        before, wanted = self.told.get(address), self._form_of(address) is not None
         if before is not None and (not wanted or not form.same_destination(before)):
             del self.told[address]
             self._awaited.append((address, False))

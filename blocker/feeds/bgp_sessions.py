@@ -85,7 +85,7 @@ class Sessions:
 
     def routes(
         self, lines: Iterable[str], form: Form, wanted: Collection[Address]
-    ) -> tuple[set[Address], set[Address]]:
+    ) -> tuple[set[Address], dict[Address, Form]]:
         """Take over the answer to `INVENTORY`.
 
         Args:
@@ -94,17 +94,19 @@ class Sessions:
             wanted: What each neighbor was to have when it was asked for.
 
         Returns:
-            What some neighbor lacks that could have it, and what some neighbor has of ours.
+            What some neighbor lacks that could have it, and what some neighbor has of ours, in which form.
         """
         has: defaultdict[str, set[Address]] = defaultdict(set)
+        there: dict[Address, Form] = {}
         for line in lines:
-            if (of := _OF.match(line)) is not None and (address := form.adopted(line)) is not None:
-                has[of[1]].add(address)
+            if (of := _OF.match(line)) is not None and (found := form.read(line)) is not None:
+                has[of[1]].add(found[0])
+                there[found[0]] = found[1]
         again: set[Address] = set()
         for name, session in self._all.items():
             session.lacking = frozenset(wanted) - has[name]
             again.update(one for one in session.lacking if form.family(one) in session.configured)
-        return again, set().union(*has.values())
+        return again, there
 
     def carried(self, told: Mapping[Address, Form]) -> dict[str, tuple[bool, int]]:
         """Whether each session is up, and how many of the routes that ExaBGP was told it carries.

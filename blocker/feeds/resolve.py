@@ -5,6 +5,9 @@ resolvers and are sent to different servers, so a vote would leave out just what
 answers that each take a few of many addresses finds none at all. What one resolver invents costs little: its traffic is
 looked at by the URL filter and passes, and the filters of `routes` hold for it as for any other.
 
+**Popular names are never voted on.** They protect third parties, and content networks tell each resolver other
+addresses of theirs: with a quorum of two nearly none would be known, and all be routed for whoever points there.
+
 **A resolver that is down changes nothing.** An answer is complete for a family (A, AAAA) if every resolver gave one;
 only then does a missing address of it count as gone. A resolver that has answered nothing at all for `give_up_seconds`
 is left out of this until it answers again, so that it cannot hold what is old for ever.
@@ -158,8 +161,10 @@ class Resolvers:
 
         Args:
             name: The name.
-            failing: What is remembered from look to look at this name; empty at first. None: it is not given up.
+            failing: What is remembered from look to look at this name; empty at first. None: it is a popular name,
+                which is not given up, and of which any resolver's word counts.
         """
+        quorum = 1 if failing is None else self._quorum
         failing = {} if failing is None else failing
         pairs = list(itertools.product(self.results, _KINDS))
         found, led = await asyncio.gather(
@@ -183,7 +188,7 @@ class Resolvers:
         complete = frozenset(one for one in _KINDS if all((server, one) in words for server in awaited))
         votes = Counter(itertools.chain.from_iterable(said.values()))
         # A quorum of three of which one is down for good is still to be had of the other two.
-        needed = max(1, min(self._quorum, len(awaited)))
+        needed = max(1, min(quorum, len(awaited)))
         addresses = frozenset(address for address, count in votes.items() if count >= needed)
         times = [min((word.ttl for (_, of), word in words.items() if of == one), default=0.0) for one in _KINDS]
         ttl = min(*times, *(one.ttl for one in led))

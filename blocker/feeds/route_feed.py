@@ -19,22 +19,27 @@ import structlog
 from blocker.errors import BlockerError, ServeError, StoreUnavailable
 from blocker.feeds import route_report, route_state
 from blocker.feeds.bgp import Form
-from blocker.feeds.lookups import Lookups, Pace
+from blocker.feeds.lookups import Lookups
 from blocker.feeds.resolve import Resolvers
-from blocker.feeds.route_hosts import literal, name_id, with_www
+from blocker.feeds.route_hosts import ids_of, with_www
 from blocker.feeds.route_lists import RoutedLists
 from blocker.feeds.route_metrics import RouteCounts
+from blocker.feeds.route_paces import limits_of, pace_of
 from blocker.feeds.route_socket import SOCKET, RouteSocket
-from blocker.feeds.route_state import STATE_FILE
+from blocker.feeds.route_state import STATE_FILE, StateFile
 from blocker.feeds.route_stop import Stop, StopFile
-from blocker.feeds.routes import Limits, Reason, RouteTable
+from blocker.feeds.routes import Reason, RouteTable
 from blocker.feeds.sightings import FAMILIES
+from blocker.feeds.sorting import Sorted
+from blocker.feeds.spared import Gate, Spared
+from blocker.feeds.steady import SteadyClock
+from blocker.feeds.turns import Young, in_turns, made_to_stay
 from blocker.ingest.cleartext import sealer
 from blocker.ingest.never_block import read_popular
 from blocker.log import describe
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
+    from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
     from pathlib import Path
 
     from blocker.feeds.addresses import Network
@@ -55,17 +60,15 @@ TICK_SECONDS = 1.0
 # Names looked at between two turns of the event loop: a millisecond.
 REVIEW_SLICE = 10
 # Seconds between two writings of the state: what a kill forgets, of sightings and not of routes that are announced.
+# More of them where it is large, so that no more is written than this many bytes a second.
 SAVE_SECONDS = 10.0
+SAVE_BYTES_PER_SECOND = 100_000
 # Seconds between two counts of hosts without a route: a scrape's interval. Those that moved take longer to count, and
 # are counted with each fourth.
 COUNT_SECONDS = 15.0
 COUNTS = 4
 # Seconds until lists that could not be read are tried again.
 RETRY_SECONDS = 5.0
-# Popular names change servers all day and are asked for no oftener than this.
-POPULAR_TTL_SECONDS = 300.0
-# Share of the popular names whose addresses must be known before anything is announced: some names are always broken.
-POPULAR_SHARE = 0.9
 
 
 class RouteFeed:
@@ -78,6 +81,7 @@ class RouteFeed:
         keyring: The deployment's keys.
         policy: Whose lists; None for the default.
         open_store: The store, or StoreUnavailable.
+        own: The operator's own beside `guards.own_networks`: see `infrastructure.own_addresses`.
 
     Raises:
         KeyMaterialError: This node has no seal key.
@@ -91,17 +95,20 @@ class RouteFeed:
         keyring: Keyring,
         policy: Policy | None,
         open_store: Callable[[], Awaitable[Store]],
+        own: Sequence[Network] = (),
     ) -> None:
-        self._settings, self._guards, self._policy = settings, guards, policy
+        self._settings, self._guards, self._policy, self._more_own = settings, guards, policy, own
         self._key = keyring.lookup
         self._sealer = sealer(keyring)
         self._state = data_dir / STATE_FILE
         self._stop_file = StopFile(data_dir / STOP_FILE, self._sealer)
-        self.table = RouteTable(limits_of(settings), self._own(), settings.trial_networks)
+        self.table = self._new_table()
+        self._kept = StateFile(self._state, self._sealer, self.table)
         self.socket = RouteSocket(
             settings.unix or data_dir / SOCKET, settings.group, self._everything, self._report,
             {"withdraw": self._withdraw_all, "resume": self._resume},
         )  # fmt: skip
+        self.now = SteadyClock()
         self.counts = RouteCounts(self)
         self.resolvers: Resolvers | None = None
         self.names: dict[NameId, str] = {}
@@ -113,8 +120,12 @@ class RouteFeed:
         self.settled = False
         self.stopped: Stop | None = None  # somebody wants no routes
         self._listed_once = False
+        self._listing = False  # names are being handed over
+        self._young = Young()
         self._popular_changed = True  # nothing was read yet
-        self._popular_names: Collection[NameId] | None = None
+        self._popular_names: dict[NameId, str] = {}
+        self._popular_read = False  # whether it is known which names these are
+        self._gate = Gate()
         self._lists = RoutedLists(open_store, self._sealer)
         self._matcher: Matcher | None = None
         self._swapped = asyncio.Event()
@@ -167,15 +178,22 @@ class RouteFeed:
 
     async def _restore(self) -> dict[NameId, Failing]:
         """Take over what an earlier process left; since when names fail."""
-        try:
-            state = await asyncio.to_thread(route_state.load, self._state, self._sealer)
-        except (BlockerError, OSError) as error:
-            log.error("routes begin anew", **describe(error))  # noqa: TRY400 - no values
-            return {}
-        if state is None:
-            return {}
-        (names, popular, announced), failing = state
-        self.table.restore(names, popular, {} if self.stopped else announced)
+        with made_to_stay():
+            try:
+                state = await asyncio.to_thread(route_state.load, self._state, self._sealer, self.now())
+            except (BlockerError, OSError) as error:
+                log.error("routes begin anew", **describe(error))  # noqa: TRY400 - no values
+                return {}
+            if state is None:
+                return {}
+            known, failing = state
+            table = self._new_table()
+            await asyncio.to_thread(table.restore, *known)
+        table.configure(limits_of(self._settings), self._own(), self._settings.trial_networks)  # as it is by now
+        if self.table.stopped:  # by now, or since before
+            table.stopped = True
+            table.everything_left(self.now())
+        self.table, self._kept = table, StateFile(self._state, self._sealer, table)
         log.info("routes restored", routes=len(self.table.announced))
         self.socket.tell_everything()
         return failing
@@ -185,7 +203,7 @@ class RouteFeed:
         count = len(self.table.announced)
         self.stopped = Stop(time.time(), str(reason or ""))
         self.table.stopped = True
-        self.counts.changed(self.table.everything_left(time.time()))
+        self.counts.changed(self.table.everything_left(self.now()))
         self.socket.tell_everything()
         log.warning("all routes are withdrawn by hand", routes=count)
         try:
@@ -210,22 +228,24 @@ class RouteFeed:
     async def stop(self) -> None:
         """Keep or withdraw the routes, as configured, and let the feeds go; may be called twice."""
         if not self._stopping.is_set() and self._settings.when_stopped == "withdraw":
-            self._tell(self.table.everything_left(time.time()))
+            self._tell(self.table.everything_left(self.now()))
         self._stopping.set()
 
     def leave(self) -> None:
         """Withdraw all routes and end: this node is to have none any more."""
         self.table.stopped = True
-        self._tell(self.table.everything_left(time.time()))
+        self._tell(self.table.everything_left(self.now()))
         self._stopping.set()
 
     def close(self) -> None:
         """Let the feeds go."""
         self.socket.stop()
 
-    def configure(self, settings: RouteSettings, guards: GuardSettings, policy: Policy | None) -> None:
+    def configure(
+        self, settings: RouteSettings, guards: GuardSettings, policy: Policy | None, own: Sequence[Network] = ()
+    ) -> None:
         """Take over another configuration; resolvers and socket are those of the start."""
-        self._settings, self._guards, self._policy = settings, guards, policy
+        self._settings, self._guards, self._policy, self._more_own = settings, guards, policy, own
         self.table.configure(limits_of(settings), self._own(), settings.trial_networks)
         if self.resolvers is not None and self._lookups is not None and self._popular_lookups is not None:
             self.resolvers.fresh_seconds = settings.min_ttl_seconds
@@ -241,36 +261,47 @@ class RouteFeed:
         self._matcher = matcher
         self._swapped.set()
 
+    def _new_table(self) -> RouteTable:
+        return RouteTable(limits_of(self._settings), self._own(), self._settings.trial_networks)
+
     def _own(self) -> list[Network]:
-        return list(self._guards.own_networks)
+        return [*self._guards.own_networks, *self._more_own]
 
     async def _read_popular(self) -> None:
         path, top = self._guards.popular_domains, self._settings.popular_top
-        if path is None or not top:
-            names: Iterable[str] = ()
-        else:
-            try:
+        names: Iterable[str] = ()
+        try:
+            if path is not None and top:
                 names = await asyncio.to_thread(read_popular, path, top)
-            except BlockerError as error:
-                log.error("popular domains stay as they were", **describe(error))  # noqa: TRY400 - no values
-                return
-        self.popular = frozenset(names) - set(self._settings.popular_exempt)
-        ids = {name_id(self._key, name): name for name in with_www(self.popular)}
-        self.table.popular_names(ids)
-        self._popular_names = ids.keys()
-        if self._popular_lookups is not None:
-            self._popular_lookups.want(ids)
-        self._know_popular()
+        except BlockerError as error:
+            log.error("popular domains stay as they were", **describe(error))  # noqa: TRY400 - no values
+        else:
+            self.popular = frozenset(names) - set(self._settings.popular_exempt)
+            self._popular_names = await asyncio.to_thread(ids_of, self._key, with_www(self.popular))
+            self._popular_read = True
+        if self._listed_once:
+            await self._list(self.names.values())
+        else:
+            await self._spare({})
 
-    def _know_popular(self) -> None:
-        """Open the gate once; it stays open, since what is known of popular names only grows."""
-        wanted = self._popular_names
-        if wanted is None or self.table.popular_known:
-            return
-        known = sum(name in self.table.popular for name in wanted)
-        if known >= POPULAR_SHARE * len(wanted):
-            self.table.popular_known = True
-            log.info("addresses of popular names are known")
+    async def _spare(self, listed: Mapping[NameId, str]) -> None:
+        """Look up where no route may go: popular names, those never to be routed, and listed ones that are spared."""
+        never = ids_of(self._key, with_www(self._settings.never_names))
+        listed = {**listed, **never}
+        spared = {**listed, **self._popular_names}
+        if self._popular_read:
+            self._gate.want(self._popular_names, listed, self.table.popular)
+        self._pass_gate()
+        await in_turns(self.table.popular_naming(spared))
+        if self._popular_lookups is not None:
+            await in_turns(self._popular_lookups.wanting(spared))
+
+    def _pass_gate(self) -> None:
+        """Let new routes be announced, or no more until it is known where they may not go."""
+        if self._gate.open is not self.table.popular_known:
+            self.table.popular_known = self._gate.open
+            known = self._gate.open
+            log.info("addresses of popular names are known" if known else "addresses of popular names are to be known")
 
     async def _follow(self) -> None:
         while True:
@@ -292,40 +323,44 @@ class RouteFeed:
                 self._swapped.set()
                 await asyncio.sleep(RETRY_SECONDS)
 
-    async def _list(self, names: frozenset[str]) -> None:
-        self.names = await asyncio.to_thread(lambda: {name_id(self._key, name): name for name in names})
-        now = time.time()
-        self.table.listed(self.names, now)
-        asked = {}
-        for key, name in self.names.items():
-            if (address := literal(name)) is None:
-                asked[key] = name
-            else:
-                self.table.answered(key, [address], now, complete=FAMILIES)
-        self.ports = {key: ports for key, ports in self.ports.items() if key in asked}
-        if self._lookups is not None:
-            self._lookups.want(asked)
+    async def _list(self, names: Iterable[str]) -> None:
+        """Have these hosts routed from now on; in turns, since there may be very many."""
+        self._listing = True
+        exempt, never = frozenset(self._settings.popular_exempt), frozenset(self._settings.never_names)
+        sparing = Spared(popular=self.popular, exempt=exempt, never=never)
+        found = await asyncio.to_thread(Sorted.of, self._key, names, sparing)
         self.settled = False
+        await self._spare(found.looked_up)
+        self.names = found.names
+        await in_turns(self.table.listing(found.names, self.now(), found.refused))
+        for key, address in found.literal.items():
+            self.table.answered(key, [address], self.now(), complete=FAMILIES)
+        self.ports = {key: ports for key, ports in self.ports.items() if key in found.asked}
+        if self._lookups is not None:
+            await in_turns(self._lookups.wanting(found.asked))
+        self._listing = False
 
     def _heard(self, key: NameId, answer: Answer | None) -> None:
         if answer is not None:
-            self.table.answered(key, answer.addresses, time.time(), complete=answer.complete)
+            self.table.answered(key, answer.addresses, self.now(), complete=answer.complete)
             self.ports.pop(key, None)
             if answer.ports:
                 self.ports[key] = answer.ports
 
     def _heard_popular(self, key: NameId, answer: Answer | None) -> None:
+        self._gate.heard(key, answered=answer is not None)
         if answer is not None:
-            self.table.popular_answered(key, answer.addresses, time.time(), complete=answer.complete)
+            self.table.popular_answered(key, answer.addresses, self.now(), complete=answer.complete)
 
     async def _tick(self) -> None:
         while not self._stopping.is_set():
-            self._know_popular()
+            self._pass_gate()
+            self._young.look(0 if self._lookups is None else self._lookups.untried)
             more = True
             while more:
-                more = self.table.review(time.time(), REVIEW_SLICE)
+                more = self.table.review(self.now(), REVIEW_SLICE)
                 await asyncio.sleep(0)
-            self._tell(self.table.step(time.time()))
+            self._tell(self.table.step(self.now()))
             if not self.settled and self._is_settled():
                 self.settled = True
                 log.info("routes settled", routes=len(self.table.announced))
@@ -335,7 +370,7 @@ class RouteFeed:
     def _is_settled(self) -> bool:
         """Whether all is announced that can be: lists read, names tried, and no change held back by the minute."""
         tried = self._lookups is not None and self._lookups.untried == 0
-        if not (self._listed_once and tried and self.table.popular_known):
+        if not (self._listed_once and tried and self.table.popular_known) or self._listing:
             return False
         return self.table.waiting()[Reason.RATE] == 0
 
@@ -352,11 +387,11 @@ class RouteFeed:
         return {"form": form, "routes": [str(one) for one in self.table.announced], "settled": all_known}
 
     async def _report(self) -> Mapping[str, Any]:
-        return await route_report.report(self, time.time())
+        return await route_report.report(self, self.now(), self.now.stepped)
 
     async def _save(self) -> None:
         while True:
-            await asyncio.sleep(SAVE_SECONDS)
+            await asyncio.sleep(max(SAVE_SECONDS, self._kept.size / SAVE_BYTES_PER_SECOND))
             await self._write_state()
 
     async def _count(self) -> None:
@@ -367,31 +402,8 @@ class RouteFeed:
             await asyncio.sleep(COUNT_SECONDS)
 
     async def _write_state(self) -> None:
-        failed = {} if self._lookups is None else self._lookups.failed()
+        failed = () if self._lookups is None else self._lookups.failed()
         try:
-            await route_state.save(self._state, self._sealer, self.table, failed)
+            await self._kept.save(failed, self.now())
         except OSError as error:
             log.error("the state of routes was not written", **describe(error))  # noqa: TRY400 - no values
-
-
-def limits_of(settings: RouteSettings) -> Limits:
-    """The limits as configured."""
-    return Limits(
-        per_host=settings.max_per_host,
-        total=settings.max_routes,
-        changes_per_minute=settings.changes_per_minute,
-        hold_down=settings.hold_down_seconds,
-        slot_seconds=settings.slot_seconds,
-        withdraw_seconds=settings.withdraw_seconds,
-    )
-
-
-def pace_of(settings: RouteSettings, *, popular: bool = False) -> Pace:
-    """The pace of lookups as configured."""
-    least = max(settings.min_ttl_seconds, POPULAR_TTL_SECONDS) if popular else settings.min_ttl_seconds
-    return Pace(
-        least=least,
-        most=max(least, settings.max_ttl_seconds),
-        per_second=settings.lookups_per_second,
-        at_once=settings.lookups_at_once,
-    )

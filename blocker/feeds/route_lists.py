@@ -66,7 +66,7 @@ class RoutedLists:
         if hosts == self._read:
             return None
         self._read = hosts
-        return Hosts.together(found for *_, found in hosts.values())
+        return await asyncio.to_thread(Hosts.together, [found for *_, found in hosts.values()])
 
     async def _exceptions(self, lists: Mapping[str, int]) -> Exceptions:
         found = Exceptions()

@@ -26,7 +26,6 @@ routers as ExaBGP's configuration has them.
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from typing import TYPE_CHECKING, get_args
 
@@ -97,7 +96,7 @@ class RouteCounts(Collector):
 
     def _hosts(self) -> Iterator[Metric]:
         names, patience = self._feed.table.names, self._feed.settings.dead_after_seconds
-        now = time.time()
+        now = self._feed.now()
         dead = sum(seen.absent is not None and now - seen.absent >= patience for seen in names.values())
         yield GaugeMetricFamily("blocker_route_hosts", "Hosts whose addresses are looked up.", value=len(names))
         yield GaugeMetricFamily(

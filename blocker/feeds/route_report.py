@@ -10,30 +10,29 @@ Hosts to look at, by `why`:
   network
 - `port`: an HTTPS record names a port for it that is not among `flow_ports`: FlowSpec does not redirect it, and where
   all traffic of the address comes to the URL filter, that must take this port too
-- `popular`: a popular host itself. Its traffic is not taken; pages there need a filter that bears it
+- `popular`: a popular host itself, or one under it (`spared`). It has no route, so its traffic is not taken; pages
+  there need a filter that bears it, and `routes.popular_exempt`
 - `excepted`: the policy's exceptions let all of its listed pages through, so it is not looked up and has no route
 """
 
 from __future__ import annotations
 
-import asyncio
 import math
 from collections import Counter
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from blocker.feeds.addresses import neighbourhood
 from blocker.feeds.routes import Reason
-from blocker.ingest.never_block import parents
+from blocker.feeds.turns import Turns
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
 
-    from blocker.feeds.addresses import Network
     from blocker.feeds.resolve import Resolvers
     from blocker.feeds.route_socket import RouteSocket
     from blocker.feeds.route_stop import Stop
     from blocker.feeds.routes import NameId, RouteTable
     from blocker.feeds.sightings import Seen
+    from blocker.feeds.steady import SteadyClock
     from blocker.route_section import RouteSettings
 
 State = Literal["announced", "held", "waiting", "refused"]
@@ -45,8 +44,8 @@ UNKNOWN, ABSENT = "unknown", "absent"
 WAITING = (Reason.RATE, Reason.POPULAR_UNKNOWN, Reason.TOTAL_LIMIT, Reason.STOPPED)
 #: Those of them that say that a host has moved.
 MOVED: tuple[Why, ...] = ("moved-address", "moved-network")
-# Names looked at between two turns of the event loop: well under a millisecond.
-_SLICE = 32
+# Addresses looked at between two turns of the event loop: half a millisecond.
+_SLICE = 64
 
 
 class Feed(Protocol):
@@ -63,14 +62,15 @@ class Feed(Protocol):
     stopped: Stop | None
     socket: RouteSocket
     resolvers: Resolvers | None
+    now: SteadyClock
 
     @property
     def settings(self) -> RouteSettings:
         """As in use."""
 
 
-async def report(feed: Feed, now: float) -> Mapping[str, Any]:
-    """Everything that `blocker routes` shows, as JSON values; times in Unix seconds.
+async def report(feed: Feed, now: float, stepped: float = 0.0) -> Mapping[str, Any]:
+    """Everything that `blocker routes` shows, as JSON values; times in Unix seconds, with `stepped` added.
 
     `addresses` has one entry for each address of each listed host: `state` is `announced`, `held` (announced although
     the host has moved), `waiting` or `refused`; `until` is when a hold-down ends.
@@ -78,20 +78,28 @@ async def report(feed: Feed, now: float) -> Mapping[str, Any]:
     table = feed.table
     addresses: list[dict[str, Any]] = []
     hosts: list[dict[str, Any]] = []
-    around = {neighbourhood(address) for seen in table.popular.values() for address in seen.at}
-    for count, (key, seen) in enumerate(table.names.items()):
-        if count % _SLICE == 0:
-            await asyncio.sleep(0)
+    turns = Turns(_SLICE)
+    for key in table.ids:
+        if (seen := table.seen(key)) is None:
+            continue  # it has left the list meanwhile
         shown = feed.names.get(key, key)
-        addresses += ({"host": shown, **entry} for entry in _addresses(table, key, seen, feed.settings))
-        hosts += ({"host": shown, **look} for look in _looks(feed, key, seen, around, now))
-    hosts += ({"host": name, **_look("excepted", 0)} for name in sorted(feed.excepted))
+        for entries, to in (
+            (_addresses(table, key, seen, feed.settings), addresses),
+            (_looks(feed, key, seen, now), hosts),
+        ):
+            for entry in entries:
+                times = {name: entry[name] + stepped for name in ("since", "until") if entry.get(name) is not None}
+                to.append({"host": shown, **entry, **times})
+        await turns.spend(1 + len(seen.at))
+    for name in sorted(feed.excepted):
+        hosts.append({"host": name, **_look("excepted", 0)})
+        await turns.spend()
     return {
         "settled": feed.settled,
         "popular_known": table.popular_known,
         "stopped": None if feed.stopped is None else {"since": feed.stopped.since, "reason": feed.stopped.reason},
         "routes": len(table.announced),
-        "listed": len(table.names),
+        "listed": len(table.ids),
         "uncovered": dict(await count_uncovered(feed)),
         "addresses": addresses,
         "hosts": hosts,
@@ -106,42 +114,37 @@ async def report(feed: Feed, now: float) -> Mapping[str, Any]:
 async def count_uncovered(feed: Feed) -> Counter[str]:
     """Hosts of which no address has a route or waits for one, by what speaks against most of them.
 
-    Cost: some microseconds an address, in slices of the event loop.
+    Cost: some microseconds an address, in turns of the event loop.
     """
-    table = feed.table
+    table, turns = feed.table, Turns(_SLICE)
     found: Counter[str] = Counter()
-    for count, (key, seen) in enumerate(table.names.items()):
-        if count % _SLICE == 0:
-            await asyncio.sleep(0)
-        try:
-            reasons = Counter(table.reason(address, key) for address in seen.at)
-        except KeyError:
-            continue  # it is listed no more
-        if not reasons:
+    for key in table.ids:
+        if (seen := table.seen(key)) is None:
+            continue  # it has left the list meanwhile
+        reasons = Counter(table.reason(address, key) for address in seen.at)
+        if (spared := table.spared(key)) is not None:
+            found[str(spared)] += 1
+        elif not reasons:
             found[UNKNOWN if seen.absent is None else ABSENT] += 1
         elif not any(reason is None or reason in WAITING for reason in reasons):
             found[str(reasons.most_common(1)[0][0])] += 1
+        await turns.spend(1 + len(seen.at))
     return found
 
 
 async def count_moved(feed: Feed) -> Counter[Why]:
     """How many hosts came near popular ones from elsewhere; popular ones themselves are not counted.
 
-    Cost: that of a report's part, in slices of the event loop.
+    Cost: that of a report's part, in turns of the event loop.
     """
-    table = feed.table
-    around: set[Network] = set()
-    for count, seen in enumerate(list(table.popular.values())):
-        if count % _SLICE == 0:
-            await asyncio.sleep(0)
-        around.update(map(neighbourhood, seen.at))
+    table, turns = feed.table, Turns(_SLICE)
     found: Counter[Why] = Counter()
-    for count, (key, seen) in enumerate(table.names.items()):
-        if count % _SLICE == 0:
-            await asyncio.sleep(0)
-        name = feed.names.get(key)
-        if (name is None or not is_popular(name, feed.popular)) and (moved := _moved(table, seen, around)) is not None:
+    for key in table.ids:
+        if (seen := table.seen(key)) is None:
+            continue  # it has left the list meanwhile
+        if table.spared(key) is not Reason.POPULAR and (moved := _moved(table, seen)) is not None:
             found[moved[0]] += 1
+        await turns.spend(1 + len(seen.at))
     return found
 
 
@@ -163,12 +166,11 @@ def _addresses(table: RouteTable, key: NameId, seen: Seen, settings: RouteSettin
         }
 
 
-def _looks(feed: Feed, key: NameId, seen: Seen, around: Collection[Network], now: float) -> Iterator[dict[str, Any]]:
+def _looks(feed: Feed, key: NameId, seen: Seen, now: float) -> Iterator[dict[str, Any]]:
     settings = feed.settings
-    name = feed.names.get(key)
-    if name is not None and is_popular(name, feed.popular):
+    if feed.table.spared(key) is Reason.POPULAR:
         yield _look("popular", seen.most)
-    elif (moved := _moved(feed.table, seen, around)) is not None:
+    elif (moved := _moved(feed.table, seen)) is not None:
         yield _look(moved[0], seen.most, since=moved[1])
     if feed.ports.get(key, frozenset()).difference(settings.flow_ports):
         yield _look("port", seen.most)
@@ -184,14 +186,14 @@ def _look(why: Why, addresses: int, since: float | None = None) -> dict[str, Any
     return {"why": why, "since": since, "addresses": addresses}
 
 
-def _moved(table: RouteTable, seen: Seen, around: Collection[Network]) -> tuple[Why, float] | None:
+def _moved(table: RouteTable, seen: Seen) -> tuple[Why, float] | None:
     """Whether a host came to where popular ones are from elsewhere; how near, and since when."""
     near: dict[Why, list[float]] = {"moved-address": [], "moved-network": []}
     elsewhere = math.inf
     for address, sighting in seen.at.items():
         if table.refusal(address) is Reason.POPULAR:
             near["moved-address"].append(sighting.first)
-        elif neighbourhood(address) in around:
+        elif table.places.near(address):
             near["moved-network"].append(sighting.first)
         else:
             elsewhere = min(elsewhere, sighting.first)
@@ -199,8 +201,3 @@ def _moved(table: RouteTable, seen: Seen, around: Collection[Network]) -> tuple[
         if later := [first for first in since if first > elsewhere]:
             return why, min(later)
     return None
-
-
-def is_popular(name: str, popular: Collection[str]) -> bool:
-    """Whether a host is a popular domain, or one under it."""
-    return name in popular or any(above in popular for above in parents(name))

@@ -21,6 +21,7 @@ from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any
 
 from blocker.errors import ServeError
+from blocker.feeds.turns import encoded
 from blocker.gateways import channel
 
 if TYPE_CHECKING:
@@ -123,9 +124,11 @@ class RouteSocket:
     def _answer(self, peer: Peer, what: str, work: Awaitable[Mapping[str, Any]]) -> None:
         async def answer() -> None:
             try:
-                peer.channel.send({what: await work})
+                pieces = await encoded(await work)
             except ServeError as error:
                 peer.channel.send({"refused": str(error)})
+            else:
+                peer.channel.send_pieces([f'{{"{what}":'.encode(), *pieces, b"}"])
 
         task = asyncio.get_running_loop().create_task(answer())
         self._answers.add(task)

@@ -4,7 +4,8 @@ The file is one sealed text (see `blocker.store.sealing`): names are keyed diges
 sealed with the deployment's seal key, so that a stolen copy shows neither a list nor where its pages are. The text is
 one JSON value a line:
 
-1. `["blocker-routes", 2]`: what it is, and its version; version 1 had no `failing`
+1. `["blocker-routes", 3, saved]`: what it is, its version, and when it was written; version 2 did not say when, and
+   version 1 had no `failing`
 2. `["name", id, absent, most, [[address, first, gone], …]]` for each listed name; times in Unix seconds or null
 3. `["popular", …]`, the same for each popular name
 4. `["route", address, since]` for each route
@@ -17,14 +18,17 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import json
-from typing import TYPE_CHECKING, Any
+import time
+from typing import TYPE_CHECKING
 
 from blocker.errors import FormatError
 from blocker.feeds.disk import write_whole
 from blocker.feeds.sightings import Seen, Sighting
+from blocker.feeds.steady import moved
+from blocker.feeds.turns import Turns
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable
     from pathlib import Path
 
     from blocker.feeds.addresses import Address
@@ -33,43 +37,86 @@ if TYPE_CHECKING:
     from blocker.store.sealing import Sealer
 
     State = tuple[dict[NameId, Seen], dict[NameId, Seen], dict[Address, float]]
-    Failed = Mapping[NameId, Iterable[tuple[str, int, float]]]
+    Failed = Iterable[tuple[NameId, Iterable[tuple[str, int, float]]]]
 
 #: Its name in the data directory.
 STATE_FILE = "routes.state"
-_HEAD = ["blocker-routes", 2]
-_HEADS = (["blocker-routes", 1], _HEAD)
+_KIND, _VERSION = "blocker-routes", 3
+_UNDATED = ([_KIND, 1], [_KIND, 2])
 _CONTEXT = b"blocker route state"
-# Names written between two turns of the event loop: a fraction of a millisecond.
-_SLICE = 64
+# Addresses written between two turns of the event loop: half a millisecond.
+_SLICE = 256
+# Seconds after which the file is written though nothing has changed: time goes by in it, see `steady.moved`.
+_LEAST_SECONDS = 600.0
 
 
-async def save(path: Path, sealer: Sealer, table: RouteTable, failed: Failed) -> None:
-    """Write the file; it is there whole or as it was before.
+class StateFile:
+    """The file of one table, whose lines are kept, so that only what has changed is written anew.
 
     Args:
         path: The file.
         sealer: Seals it.
-        table: All that it knows.
-        failed: By name, for how long a resolver has failed for a family of it: `Resolvers.failed_for`.
-
-    Raises:
-        OSError: It cannot be written.
-
-    Cost: 5 µs an address in the event loop, in slices; sealing and the disk in a thread.
+        table: All that it knows. Nobody else takes what is `unsaved` in it.
     """
-    lines: list[str] = []
-    for count, line in enumerate(_lines(table, failed)):
-        lines.append(json.dumps(line, separators=(",", ":")))
-        if count % _SLICE == 0:
-            await asyncio.sleep(0)
-    lines.append(json.dumps(["end", len(lines)]))
-    text = "\n".join(lines).encode()
-    await asyncio.to_thread(lambda: write_whole(path, sealer.seal(text, context=_CONTEXT)))
+
+    def __init__(self, path: Path, sealer: Sealer, table: RouteTable) -> None:
+        self._path, self._sealer, self._table = path, sealer, table
+        self._lines: dict[tuple[str, NameId], str] = {}
+        self._written: tuple[int, float] | None = None  # the table's moves, and when
+        self.size = 0  # of the file
+        table.unsaved.update(("name", name) for name in table.ids)
+        table.unsaved.update(("popular", name) for name in table.popular)
+
+    async def save(self, failed: Failed, now: float) -> bool:
+        """Write the file if anything has changed; it is there whole or as it was before.
+
+        Args:
+            failed: By name, for how long a resolver has failed for a family of it: `Resolvers.failed_for`.
+            now: By the clock of the table's times.
+
+        Returns:
+            Whether it was written.
+
+        Raises:
+            OSError: It cannot be written.
+
+        Cost: 3 µs for each address of a name that has changed, in the event loop, in turns; the rest in a thread.
+        """
+        table, turns = self._table, Turns(_SLICE)
+        same = self._written is not None and not table.unsaved and self._written[0] == table.moves
+        if same and self._written is not None and now - self._written[1] < _LEAST_SECONDS:
+            return False
+        moves, self._written = table.moves, None
+        while table.unsaved:
+            kind, key = table.unsaved.pop()
+            seen = table.popular.get(key) if kind == "popular" else table.seen(key)
+            self._lines.pop((kind, key), None)
+            if seen is not None:
+                self._lines[kind, key] = _line(kind, key, seen)
+                await turns.spend(1 + len(seen.at))
+        more = []
+        for address, since in tuple(table.announced.items()):
+            more.append(_json(["route", str(address), since]))
+            await turns.spend()
+        for key, pairs in failed:
+            more.append(_json(["failing", key, list(pairs)]))
+            await turns.spend()
+        lines = [_json([_KIND, _VERSION, now]), *self._lines.values(), *more]
+        self.size = await asyncio.to_thread(self._write, lines)
+        self._written = moves, now
+        return True
+
+    def _write(self, lines: list[str]) -> int:
+        text = "\n".join((*lines, _json(["end", len(lines)]))).encode()
+        data = self._sealer.seal(text, context=_CONTEXT)
+        write_whole(self._path, data)
+        return len(data)
 
 
-def load(path: Path, sealer: Sealer) -> tuple[State, dict[NameId, Failing]] | None:
+def load(path: Path, sealer: Sealer, now: float) -> tuple[State, dict[NameId, Failing]] | None:
     """What the file says, for `RouteTable.restore` and `Lookups`; None if there is none. For a thread: 50 µs a name.
+
+    Its times are moved so that hold-downs go on, however wrong the clock was or is: see `steady.moved`.
 
     Raises:
         FormatError: It is damaged or of another version.
@@ -86,11 +133,15 @@ def load(path: Path, sealer: Sealer) -> tuple[State, dict[NameId, Failing]] | No
     failing: dict[NameId, Failing] = {}
     try:
         first, *rest, last = map(json.loads, sealer.open(data, context=_CONTEXT).splitlines())
-        if first not in _HEADS or last != ["end", len(rest) + 1]:
+        dated = first[:2] == [_KIND, _VERSION] and len(first) == 3
+        if not (dated or first in _UNDATED) or last != ["end", len(rest) + 1]:
             raise FormatError(
-                f"{path.name}: expected {_HEAD} and its end; remove the file, or use the version that wrote it"
+                f"{path.name}: expected version {_VERSION} and its end; remove it, or use the program that wrote it"
             )
-        for kind, key, *more in rest:
+        saved = float(first[2]) if dated else now
+        for at, (kind, key, *more) in enumerate(rest):
+            if at % _SLICE == 0:
+                time.sleep(0)  # others get their turn
             if kind == "route":
                 announced[ipaddress.ip_address(key)] = float(more[0])
             elif kind == "failing":
@@ -101,19 +152,19 @@ def load(path: Path, sealer: Sealer) -> tuple[State, dict[NameId, Failing]] | No
         if isinstance(error, FormatError):
             raise
         raise FormatError(f"{path.name}: is no state of routes; remove the file") from None
-    return (names, popular, announced), failing
+    by = moved(saved, now)
+    for seen in (*names.values(), *popular.values()):
+        seen.move(by)
+    return (names, popular, {address: since + by for address, since in announced.items()}), failing
 
 
-def _lines(table: RouteTable, failed: Failed) -> Iterator[list[Any]]:
-    yield _HEAD
-    for kind, seen in (("name", table.names), ("popular", dict(table.popular))):
-        for key, one in seen.items():
-            at = [[str(address), sighting.first, sighting.gone] for address, sighting in one.at.items()]
-            yield [kind, key, one.absent, one.most, at]
-    for address, since in tuple(table.announced.items()):
-        yield ["route", str(address), since]
-    for key, pairs in failed.items():
-        yield ["failing", key, list(pairs)]
+def _line(kind: str, key: NameId, seen: Seen) -> str:
+    at = [[str(address), sighting.first, sighting.gone] for address, sighting in seen.at.items()]
+    return _json([kind, key, seen.absent, seen.most, at])
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, separators=(",", ":"))
 
 
 def _seen(absent: float | None, most: int, at: Iterable[tuple[str, float, float | None]]) -> Seen:

@@ -2,18 +2,9 @@
 
 In go the names that are listed (as keyed ids), where they and popular names were seen, and the operator's networks; out
 come routes to announce and to withdraw. An address gets a route if a listed name is at it, or was until a hold-down
-ago, and nothing below speaks against it:
+ago, and no reason speaks against it: `route_terms` has them all.
 
-| reason | against it |
-|---|---|
-| `special` | IANA set it apart; nobody's site is there |
-| `own` | it is in one of the operator's networks |
-| `popular` | a popular name is, or was a hold-down ago, at it too: all of that name's traffic would be taken along |
-| `host-limit` | its name has more addresses than one name may have routes |
-| `total-limit` | there are as many routes as there may be |
-| `popular-unknown` | where the popular names are is not known yet |
-| `rate` | too many changes in the last minute; its turn comes |
-| `stopped` | somebody has withdrawn all routes |
+A name that is itself a popular one, or under one, or is never to be routed (`spared`), has no route at all.
 
 **More addresses than the limit.** Of a name with hundreds of addresses the first that were seen are routed, and stay
 so. To route none would let whoever adds addresses switch the filter off; to route all would let him break the feed. An
@@ -34,68 +25,38 @@ import heapq
 import math
 from collections import Counter, deque
 from dataclasses import dataclass, field
-from enum import StrEnum
-from typing import TYPE_CHECKING
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Literal
 
 from blocker.feeds.addresses import Networks, is_special
+from blocker.feeds.infrastructure import is_infrastructure
+from blocker.feeds.places import Places
+from blocker.feeds.route_terms import Changes as Changes
+from blocker.feeds.route_terms import Limits as Limits
+from blocker.feeds.route_terms import NameId as NameId
+from blocker.feeds.route_terms import Reason as Reason
 from blocker.feeds.sightings import Seen
+from blocker.feeds.waiting import Waiting
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
     from blocker.feeds.addresses import Address, Network
 
-#: Names as keyed digests, in hex.
-NameId = str
-
 # Addresses remembered of a name, by the routes that it may have: room for those that wait for a place.
 _KEPT = 4
 # Addresses remembered of a popular name: content networks answer with some of many, changing all day.
 _KEPT_POPULAR = 1024
 _MINUTE = 60.0
-# Entries of the queue beyond those that count before it is made anew.
-_STALE = 4096
-
-
-class Reason(StrEnum):
-    """Why an address has no route; see the module."""
-
-    SPECIAL = "special"
-    OWN = "own"
-    POPULAR = "popular"
-    HOST_LIMIT = "host-limit"
-    TOTAL_LIMIT = "total-limit"
-    POPULAR_UNKNOWN = "popular-unknown"
-    RATE = "rate"
-    STOPPED = "stopped"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
-    """What bounds the routes; `blocker/route_section.py` describes each. Times in seconds."""
-
-    per_host: int = 16
-    total: int = 10_000
-    changes_per_minute: int = 600
-    hold_down: float = 86_400.0
-    slot_seconds: float = 600.0
-    withdraw_seconds: float = 30.0
-
-
-@dataclass(frozen=True, slots=True)
-class Changes:
-    """What to do now, in this order."""
-
-    withdraw: tuple[Address, ...] = ()
-    announce: tuple[Address, ...] = ()
-
-    def __bool__(self) -> bool:
-        return bool(self.withdraw or self.announce)
+# Names listed or not between two turns of who shares the thread: a third of a millisecond.
+_SLICE = 256
+_NONE: Mapping[NameId, Reason] = MappingProxyType({})
 
 
 @dataclass(slots=True)
 class _Name:
     seen: Seen
+    spared: Reason | None = None  # why it gets no route, wherever it is
     chosen: dict[Address, int] = field(default_factory=dict)  # place among the name's routes
     refused: dict[Address, Reason] = field(default_factory=dict)
     due: float = math.inf  # when it is looked at again though nothing was heard of it
@@ -115,17 +76,19 @@ class RouteTable:
         self.stopped = False  # whether nothing may be announced at all
         self.announced: dict[Address, float] = {}  # address → since when
         self.popular: dict[NameId, Seen] = {}
+        self.places = Places()  # where they are
         self.refused: Counter[Reason] = Counter()  # by reason: addresses of names, each name's own
+        self.unsaved: set[tuple[Literal["name", "popular"], NameId]] = set()  # changed since somebody emptied it
+        self.moves = 0  # changes of routes
         self._limits = limits
-        self._own, self._trial = Networks(own), Networks(trial)
+        self._own, self._trial, self._never = Networks(own), Networks(trial), Networks(limits.never)
         self._names: dict[NameId, _Name] = {}
+        self._sorted = False  # whether it is known which of them are spared
         self._seen_at: dict[Address, set[NameId]] = {}
-        self._popular_at: Counter[Address] = Counter()
         self._claims: dict[Address, set[NameId]] = {}
         self._review: set[NameId] = set()
         self._due: list[tuple[float, NameId]] = []  # a heap: when to look at a name again
-        self._waiting: list[tuple[int, float, int, Address]] = []  # a heap: place, since when, order, address
-        self._queued: set[Address] = set()  # what is in it
+        self._waiting = Waiting()
         self._leaving: dict[Address, float] = {}
         self._changed: deque[tuple[float, int]] = deque()  # changes of the last minute
 
@@ -134,9 +97,24 @@ class RouteTable:
         """Where each listed name was seen."""
         return {name: one.seen for name, one in self._names.items()}
 
+    @property
+    def ids(self) -> Sequence[NameId]:
+        """The listed names. Cost: 10 ns a name."""
+        return tuple(self._names)
+
+    def seen(self, name: NameId) -> Seen | None:
+        """Where a listed name was seen; None if it is not listed."""
+        one = self._names.get(name)
+        return None if one is None else one.seen
+
     def configure(self, limits: Limits, own: Iterable[Network], trial: Iterable[Network]) -> None:
         """Take over other limits and networks."""
-        self._limits, self._own, self._trial = limits, Networks(own), Networks(trial)
+        self._limits, self._own, self._trial, self._never = (
+            limits,
+            Networks(own),
+            Networks(trial),
+            Networks(limits.never),
+        )
         self._review.update(self._names)
         self._trim()
 
@@ -146,9 +124,9 @@ class RouteTable:
         """Start from what an earlier process knew. What it had announced is announced."""
         for name, seen in popular.items():
             self.popular[name] = seen
-            self._popular_at.update(seen.at.keys())
+            self.places.came(seen.at)
         for name, seen in names.items():
-            self._names[name] = _Name(seen, {one: 0 for one in seen.at if one in announced})
+            self._names[name] = _Name(seen, chosen={one: 0 for one in seen.at if one in announced})
             for address in seen.at:
                 self._seen_at.setdefault(address, set()).add(name)
             for address in self._names[name].chosen:
@@ -156,17 +134,39 @@ class RouteTable:
         self.announced.update(announced)
         self._leaving.update(dict.fromkeys(announced.keys() - self._claims.keys(), 0.0))
         self._review.update(names)
+        self.unsaved.update(("name", name) for name in names)
+        self.unsaved.update(("popular", name) for name in popular)
         self._trim()
 
-    def listed(self, names: Iterable[NameId], now: float) -> None:
-        """The names that are listed from now on; what only others claimed is withdrawn, without a hold-down."""
-        wanted = set(names)
-        for name in self._names.keys() - wanted:
-            self._replace(name, {}, {}, now)
-            self._unsee(name, self._names.pop(name).seen.at)
-            self._review.discard(name)
-        for name in wanted - self._names.keys():
-            self._names[name] = _Name(Seen())
+    def listed(self, names: Iterable[NameId], now: float, spared: Mapping[NameId, Reason] = _NONE) -> None:
+        """The names that are listed from now on; what only others claimed is withdrawn, without a hold-down.
+
+        `spared` are those that get no route, wherever they are, and why. Cost: 2 µs a name; `listing` can stop.
+        """
+        for _ in self.listing(frozenset(names), now, spared):
+            pass
+
+    def listing(self, names: Collection[NameId], now: float, spared: Mapping[NameId, Reason] = _NONE) -> Iterator[None]:
+        """As `listed`, in parts: stops after each. Nothing new is announced until it is through."""
+        self._sorted = False
+        for at, name in enumerate(tuple(self._names)):
+            if name not in names:
+                self._replace(name, {}, {}, now)
+                self._unsee(name, self._names.pop(name).seen.at)
+                self._review.discard(name)
+                self.unsaved.add(("name", name))
+            if at % _SLICE == 0:
+                yield
+        for at, name in enumerate(names):
+            if (one := self._names.get(name)) is None:
+                one = self._names[name] = _Name(Seen())
+                self.unsaved.add(("name", name))
+            if one.spared is not (reason := spared.get(name)):
+                one.spared = reason
+                self._review.add(name)
+            if at % _SLICE == 0:
+                yield
+        self._sorted = True
 
     def answered(self, name: NameId, addresses: Iterable[Address], now: float, *, complete: Collection[int]) -> None:
         """Where a listed name is, as `Seen.answered`; one that is not listed is nobody's business."""
@@ -174,10 +174,13 @@ class RouteTable:
         if one is None:
             return
         before = set(one.seen.at)
-        one.seen.answered(
+        moved = one.seen.answered(
             addresses, now, complete=complete, keep=_KEPT * self._limits.per_host,
             useless=lambda address: self.refusal(address) is not None,
         )  # fmt: skip
+        if not moved:
+            return
+        self.unsaved.add(("name", name))
         self._unsee(name, before - one.seen.at.keys())
         for address in one.seen.at.keys() - before:
             self._seen_at.setdefault(address, set()).add(name)
@@ -189,22 +192,37 @@ class RouteTable:
         """Where a popular name is."""
         seen = self.popular.setdefault(name, Seen())
         before = set(seen.at)
-        seen.answered(addresses, now, complete=complete, keep=_KEPT_POPULAR)
+        moved = seen.answered(addresses, now, complete=complete, keep=_KEPT_POPULAR)
         seen.forget(now, self._limits.hold_down)
+        if moved or seen.at.keys() != before:
+            self.unsaved.add(("popular", name))
         self._popular_moved(came=seen.at.keys() - before, went=before - seen.at.keys())
 
     def popular_names(self, names: Iterable[NameId]) -> None:
         """The names that count as popular from now on."""
-        for name in self.popular.keys() - set(names):
+        for _ in self.popular_naming(frozenset(names)):
+            pass
+
+    def popular_naming(self, names: Collection[NameId]) -> Iterator[None]:
+        """As `popular_names`, in parts: stops after each, which is one name."""
+        for name in self.popular.keys() - names:
+            self.unsaved.add(("popular", name))
             self._popular_moved(came=(), went=self.popular.pop(name).at)
+            yield
 
     def refusal(self, address: Address) -> Reason | None:
         """What speaks against an address whoever is at it."""
-        if address in self._own:
-            return Reason.OWN
         if is_special(address) and address not in self._trial:
             return Reason.SPECIAL
-        return Reason.POPULAR if self._popular_at[address] > 0 else None
+        if address in self._own:
+            return Reason.OWN
+        if is_infrastructure(address):
+            return Reason.INFRASTRUCTURE
+        if address in self._never:
+            return Reason.NEVER
+        if address in self.places:
+            return Reason.POPULAR
+        return None if address.version in self._limits.families else Reason.NO_NEXT_HOP
 
     def reason(self, address: Address, name: NameId) -> Reason | None:
         """Why an address of a name has no route of its own; None if it has one, or one is being withdrawn."""
@@ -219,9 +237,15 @@ class RouteTable:
             return Reason.POPULAR_UNKNOWN
         return Reason.TOTAL_LIMIT if len(self.announced) >= self._limits.total else Reason.RATE
 
+    def spared(self, name: NameId) -> Reason | None:
+        """Why a name gets no route, wherever it is."""
+        return self._names[name].spared
+
     def waiting(self) -> Counter[Reason]:
         """Addresses that nothing speaks against and that have no route yet, by reason."""
-        count = sum(address not in self.announced for address in self._claims)
+        # A route that nobody claims is leaving.
+        unclaimed = sum(address not in self._claims for address in self._leaving)
+        count = len(self._claims) - (len(self.announced) - unclaimed)
         room = max(0, self._limits.total - len(self.announced))
         if self.stopped:
             return Counter({Reason.STOPPED: count})
@@ -253,16 +277,20 @@ class RouteTable:
             pass
         while self._changed and self._changed[0][0] <= now - _MINUTE:
             self._changed.popleft()
+        while self._changed and self._changed[-1][0] > now:  # a clock that was set back ends no minute
+            self._changed.pop()
         allowed = self._limits.changes_per_minute - sum(count for _, count in self._changed)
         withdraw = self._withdrawals(now, allowed)
         announce = self._announcements(now, allowed - len(withdraw))
         if withdraw or announce:
             self._changed.append((now, len(withdraw) + len(announce)))
+            self.moves += 1
         return Changes(withdraw, announce)
 
     def everything_left(self, now: float) -> Changes:
         """Withdraw all of it, at once."""
         gone = Changes(withdraw=tuple(self.announced))
+        self.moves += 1
         self.announced.clear()
         self._leaving.clear()
         for address in self._claims:
@@ -286,9 +314,8 @@ class RouteTable:
     def _announcements(self, now: float, allowed: int) -> tuple[Address, ...]:
         chosen: list[Address] = []
         allowed = min(allowed, self._limits.total - len(self.announced))
-        while self.popular_known and not self.stopped and self._waiting and len(chosen) < allowed:
-            address = heapq.heappop(self._waiting)[3]
-            self._queued.discard(address)
+        while self.popular_known and self._sorted and not self.stopped and self._waiting and len(chosen) < allowed:
+            address = self._waiting.pop()
             if address in self._claims and address not in self.announced and self.refusal(address) is None:
                 self.announced[address] = now
                 chosen.append(address)
@@ -299,8 +326,11 @@ class RouteTable:
         one, limits = self._names[name], self._limits
         before = set(one.seen.at)
         one.seen.forget(now, limits.hold_down)
-        self._unsee(name, before - one.seen.at.keys())
-        refused = {address: reason for address in one.seen.at if (reason := self.refusal(address)) is not None}
+        if gone := before - one.seen.at.keys():
+            self._unsee(name, gone)
+            self.unsaved.add(("name", name))
+        reasons = {address: one.spared or self.refusal(address) for address in one.seen.at}
+        refused = {address: reason for address, reason in reasons.items() if reason is not None}
 
         def place(address: Address) -> tuple[int, float, int]:
             sighting = one.seen.at[address]
@@ -312,7 +342,8 @@ class RouteTable:
 
         fit = sorted((address for address in one.seen.at if address not in refused), key=place)
         refused.update((address, Reason.HOST_LIMIT) for address in fit[limits.per_host :])
-        self._replace(name, {address: at for at, address in enumerate(fit[: limits.per_host])}, refused, now)
+        chosen = {address: at for at, address in enumerate(fit[: limits.per_host])}
+        self._replace(name, chosen, refused, now if one.spared is None else -math.inf)
         ends = [*one.seen.ends(limits.hold_down)]
         if len(fit) > limits.per_host:
             ends += (end for end in one.seen.ends(limits.slot_seconds) if end > now)
@@ -341,15 +372,9 @@ class RouteTable:
         one.chosen, one.refused = chosen, refused
 
     def _wait(self, address: Address, place: int, now: float) -> None:
-        """First the first address of each name, then the second of each: none waits for another's hundreds."""
-        if address in self.announced or address in self._queued:
-            return
-        if len(self._waiting) > 2 * len(self._claims) + _STALE:  # names that flap while nothing may be announced
-            self._waiting = [entry for entry in self._waiting if entry[3] in self._claims]
-            heapq.heapify(self._waiting)
-            self._queued = {entry[3] for entry in self._waiting}
-        heapq.heappush(self._waiting, (place, now, int(address), address))
-        self._queued.add(address)
+        if address not in self.announced:
+            self._waiting.tidy(self._claims, len(self._claims))
+            self._waiting.add(address, place, now)
 
     def _trim(self) -> None:
         """Let the newest routes go that are more than there may be."""
@@ -363,20 +388,12 @@ class RouteTable:
             if not names:
                 self._seen_at.pop(address, None)
 
-    def _popular_moved(self, came: Iterable[Address], went: Iterable[Address]) -> None:
-        for address in came:
-            self._popular_at[address] += 1
-            self._review |= self._seen_at.get(address, set())
-        for address in went:
-            self._popular_at[address] -= 1
-            if not self._popular_at[address]:
-                del self._popular_at[address]
+    def _popular_moved(self, came: Collection[Address], went: Collection[Address]) -> None:
+        self.places.came(came)
+        self.places.went(went)
+        for address in (*came, *went):
             self._review |= self._seen_at.get(address, set())
 
     def claimed_by(self, address: Address) -> Sequence[NameId]:
         """The names for whose sake an address has its route."""
         return sorted(self._claims.get(address, ()))
-
-    def sightings(self) -> Iterator[tuple[NameId, Address]]:
-        """Every name with every address remembered of it."""
-        return ((name, address) for name, one in self._names.items() for address in one.seen.at)

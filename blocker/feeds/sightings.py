@@ -50,8 +50,8 @@ class Seen:
         complete: Collection[int],
         keep: int,
         useless: Callable[[Address], bool] = lambda _: False,
-    ) -> None:
-        """Take over what resolvers said.
+    ) -> bool:
+        """Take over what resolvers said; whether anything is other than it was.
 
         Args:
             addresses: All that they said; none if the name is not there.
@@ -63,24 +63,38 @@ class Seen:
             useless: Whether an address is of no use; such ones are forgotten first, so that junk pushes out nothing.
         """
         present = set(addresses)
+        before = self.most, self.absent
         self.most = len(present)
         if present:
             self.absent = None
         elif self.absent is None and FAMILIES.issubset(complete):
             self.absent = now
+        moved = before != (self.most, self.absent)
         for address, sighting in self.at.items():
+            if (address in present) is (sighting.gone is None):
+                continue
             if address in present:
-                sighting.gone = None
-            elif sighting.gone is None and address.version in complete:
-                sighting.gone = now
-        self.at.update((address, Sighting(now)) for address in present - self.at.keys())
+                sighting.gone, moved = None, True
+            elif address.version in complete:
+                sighting.gone, moved = now, True
+        new = present - self.at.keys()
+        self.at.update((address, Sighting(now)) for address in new)
         if len(self.at) > keep:
             self.at = dict(nsmallest(keep, self.at.items(), key=lambda item: (useless(item[0]), *_worth(*item))))
+            moved = True
+        return moved or bool(new)
 
     def forget(self, now: float, hold_down: float) -> None:
         """Drop the addresses that it left a hold-down ago."""
         for address in [one for one, sighting in self.at.items() if _over(sighting, now, hold_down)]:
             del self.at[address]
+
+    def move(self, by: float) -> None:
+        """Move all times by so many seconds."""
+        self.absent = None if self.absent is None else self.absent + by
+        for sighting in self.at.values():
+            sighting.first += by
+            sighting.gone = None if sighting.gone is None else sighting.gone + by
 
     def ends(self, hold_down: float) -> Iterator[float]:
         """When the hold-downs under way end."""

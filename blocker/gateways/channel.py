@@ -73,9 +73,14 @@ class Channel:
 
     def send(self, message: Mapping[str, Any], descriptors: Sequence[int] = ()) -> None:
         """Send a message; descriptors are duplicated, the caller's stay open. Nothing is sent on an ended channel."""
+        if self._open:
+            self.send_pieces([json.dumps(message, separators=(",", ":")).encode()], descriptors)
+
+    def send_pieces(self, pieces: Sequence[bytes], descriptors: Sequence[int] = ()) -> None:
+        """As `send`, for a message whose JSON is there by now, in some pieces."""
         if not self._open:
             return
-        for packet, piece_descriptors in _packets(message, descriptors):
+        for packet, piece_descriptors in _packets(pieces, descriptors):
             self._waiting.append((packet, tuple(os.dup(one) for one in piece_descriptors)))
             self._waiting_bytes += len(packet)
         self._write()
@@ -161,11 +166,12 @@ class Channel:
             self._on_end()
 
 
-def _packets(message: Mapping[str, Any], descriptors: Sequence[int]) -> Iterator[tuple[bytes, Sequence[int]]]:
-    text = json.dumps(message, separators=(",", ":")).encode()
-    for at in range(0, len(text), _PIECE_BYTES):
-        mark = _MORE if at + _PIECE_BYTES < len(text) else _LAST
-        yield mark + text[at : at + _PIECE_BYTES], descriptors if at == 0 else ()
+def _packets(pieces: Sequence[bytes], descriptors: Sequence[int]) -> Iterator[tuple[bytes, Sequence[int]]]:
+    for number, piece in enumerate(pieces):
+        for at in range(0, len(piece), _PIECE_BYTES):
+            more = number + 1 < len(pieces) or at + _PIECE_BYTES < len(piece)
+            first = number == at == 0
+            yield (_MORE if more else _LAST) + piece[at : at + _PIECE_BYTES], descriptors if first else ()
 
 
 def listen(path: Path) -> socket.socket:

@@ -143,6 +143,7 @@ lookup_tries = 1
 [guards]
 floor = 10
 popular_domains = "popular.csv"
+own_networks = ["198.51.100.0/24"]
 [gateways.dns]
 zone = "bl.isp.example"
 upstreams = ["127.0.0.1:{resolver}", "127.0.0.1:{nobody}"]

@@ -341,7 +341,7 @@ class RouteNode(Node):
 
     def __init__(
         self, directory: Path, redis: RedisServer, resolvers: Sequence[str], *,
-        popular: Sequence[str] = ("popular.example",), own: Sequence[str] = (), **routes: Any,  # noqa: ANN401 - as the settings have them
+        popular: Sequence[str] = ("popular.example",), own: Sequence[str] = ("198.18.200.0/24",), **routes: Any,  # noqa: ANN401 - as the settings have them
     ) -> None:  # fmt: skip
         (directory / "popular.txt").write_text("".join(f"{name}\n" for name in popular), "utf-8")
         chosen = {
@@ -349,7 +349,7 @@ class RouteNode(Node):
             "next_hop6": NEXT_HOP6, "min_ttl_seconds": 1, "max_ttl_seconds": 1, "lookup_seconds": 2,
             "hold_down_seconds": 86400, **routes,
         }  # fmt: skip
-        lines = [f"{name} = {json.dumps(value)}" for name, value in chosen.items()]
+        lines = [f"{name} = {json.dumps(value)}" for name, value in chosen.items() if value is not None]
         guards = f'[guards]\npopular_domains = "{directory}/popular.txt"\nown_networks = {json.dumps(list(own))}\n'
         super().__init__(directory, redis, "\n".join(["[routes]", *lines, "", guards]))
         self.socket = directory / "var" / "routes.sock"

@@ -54,8 +54,11 @@ def test_ipv4_inside_ipv6_is_special(text: str) -> None:
 
 
 def test_a_neighbourhood_is_what_others_accept_a_route_for() -> None:
-    assert neighbourhood(ip_address("11.1.1.200")) == ip_network("11.1.1.0/24")
-    assert neighbourhood(ip_address("2a00:1:2:3::4")) == ip_network("2a00:1:2::/48")
+    for first, second, same in (
+        ("11.1.1.200", "11.1.1.1", True), ("11.1.1.200", "11.1.2.200", False), ("2a00:1:2:3::4", "2a00:1:2:f::", True),
+        ("2a00:1:2::", "2a00:1:3::", False), ("0.0.1.0", "::1", False), ("0.0.1.0", "0:0:1::", False),
+    ):  # fmt: skip
+        assert (neighbourhood(ip_address(first)) == neighbourhood(ip_address(second))) is same
 
 
 def test_a_thousand_networks_are_asked_like_one() -> None:

@@ -101,32 +101,64 @@ def test_routes_appear_are_held_and_vanish_with_the_list(world: World) -> None:
     assert b"example" not in state
 
 
-@pytest.mark.parametrize("world", [{"own": ["198.18.1.0/24"], "max_per_host": 4}], indirect=True)
+@pytest.mark.parametrize(
+    "world",
+    [
+        {
+            "own": ["198.18.1.0/24"],
+            "max_per_host": 4,
+            "next_hop": "198.18.255.80",
+            "never_networks": [],
+            "never_names": [],
+        }
+    ],
+    indirect=True,
+)
 def test_what_must_not_be_routed_is_not(world: World) -> None:
     knot, bird, node = world.knot, world.bird, world.node
     knot.serve(
         good="198.18.0.1",
         private=["10.0.0.1", "127.0.0.1", "198.18.0.2"],
         own=["198.18.1.5", "198.18.0.3"],
+        circle=["198.18.255.80", NEXT_HOP6, "198.41.0.4", "1.1.1.1"],
         stolen=["198.51.100.1", "2001:db8:1::1"],
+        upload__popular=["198.18.0.50", "2001:db8::50"],
+        thief="198.18.0.50",
         crowd=[f"198.18.{2 + at // 250}.{1 + at % 250}" for at in range(500)],
     )
-    node.push(*(f"http://{name}.example/x/" for name in ("good", "private", "own", "stolen", "crowd")))
+    names = ("good", "private", "own", "circle", "stolen", "crowd", "upload.popular", "thief")
+    node.push(*(f"http://{name}.example/x/" for name in names))
     crowd = {f"198.18.2.{at}" for at in range(1, 5)}
     bird.becomes("198.18.0.1", "198.18.0.2", "198.18.0.3", *crowd)
     why = node.why()
     assert why["10.0.0.1"] == why["127.0.0.1"] == ("refused", "special")
     assert why["198.18.1.5"] == ("refused", "own")
+    assert why["198.18.255.80"] == why[NEXT_HOP6] == ("refused", "own"), "the filter itself"
+    assert why["198.41.0.4"] == why["1.1.1.1"] == ("refused", "infrastructure")
     assert why["198.51.100.1"] == why["2001:db8:1::1"] == ("refused", "popular")
     assert why["198.18.2.5"] == ("refused", "host-limit")
     assert [one["addresses"] for one in node.report()["hosts"] if one["why"] == "many"] == [500]
-    assert node.metric("blocker_routes_refused", reason="popular") == 2
+    # One page under a popular domain (Wikipedia, 2008): at an address that the domain itself does not have.
+    assert why["198.18.0.50"] == why["2001:db8::50"] == ("refused", "popular")
+    assert node.metric("blocker_routes_refused", reason="popular") == 5
+
+    # What is never to be routed leaves at SIGHUP: an address, and a name with all its addresses, for others too.
+    knot.serve(bank=["198.18.0.60", "198.18.0.61"], robber="198.18.0.60")
+    node.push(*(f"http://{name}.example/x/" for name in (*names, "bank", "robber")))
+    bird.becomes("198.18.0.1", "198.18.0.2", "198.18.0.3", "198.18.0.60", "198.18.0.61", *crowd)
+    node.rewrite("never_networks", ["198.18.0.2/32"])
+    node.rewrite("never_names", ["bank.example"])
+    node.process.process.send_signal(signal.SIGHUP)  # type: ignore[union-attr]
+    bird.becomes("198.18.0.1", "198.18.0.3", *crowd)
+    why = node.why()
+    assert why["198.18.0.2"] == why["198.18.0.61"] == ("refused", "never")
+    assert why["198.18.0.60"] in {("refused", "never"), ("refused", "popular")}
 
     # It changes with every look: its places are taken, and the others keep their routes.
     for turn in range(5):
         knot.serve(crowd=f"198.18.9.{turn}", good="198.18.0.1")
         until(node.knows(f"198.18.9.{turn}"))
-    assert bird.routes() == {"198.18.0.1", "198.18.0.2", "198.18.0.3", *crowd}
+    assert bird.routes() == {"198.18.0.1", "198.18.0.3", *crowd}
 
 
 @pytest.mark.parametrize("world", [{"max_per_host": 8}], indirect=True)
@@ -190,7 +222,7 @@ def test_exabgp_and_the_feed_that_are_killed_get_everything_anew(world: World) -
     bird.becomes("198.18.0.7", "198.18.0.9")
     until(lambda: node.metric("blocker_route_feed_routes") == 2)
     until(lambda: ("ok", True) in [(state, "has 2 of 2 routes" in said) for state, said in node.doctor()["ExaBGP"]])
-    assert [state for state, _ in node.doctor()["routes"]] == ["warn", "ok"], "own networks are not named"
+    assert [state for state, _ in node.doctor()["routes"]] == ["ok"]
     changes = node.metric("blocker_route_changes_total", change="announce")
     exabgp.kill()
     bird.becomes()
@@ -207,8 +239,13 @@ def test_exabgp_and_the_feed_that_are_killed_get_everything_anew(world: World) -
     os.kill(feed, signal.SIGSTOP)
     node.push(PAGE)
     until(lambda: node.metric("blocker_routes", family="ipv4") == 1)
+    # And while the next hop changes: what ExaBGP has still leads to the old filter.
+    node.rewrite("next_hop", "198.18.255.81")
+    node.process.process.send_signal(signal.SIGHUP)  # type: ignore[union-attr]
+    until(lambda: "configuration read anew" in node.process.log())
     os.kill(feed, signal.SIGKILL)
     bird.becomes("198.18.0.7")
+    until(lambda: "BGP.next_hop: 198.18.255.81" in bird.show("master4"))
 
 
 def test_no_route_is_on_the_wire_twice_whoever_is_killed(world: World) -> None:

@@ -215,7 +215,7 @@ async def test_a_quorum_is_needed_here_too() -> None:
         # The other says one of them in another way.
         second.says["site HTTPS"] = ["60 HTTPS 1 there.example."]
         second.says["there A"] = ["60 A 11.0.0.3"]
-        assert told(await resolvers.look_up("site.example")) == {"11.0.0.3"}
+        assert told(await resolvers.look_up("site.example", {})) == {"11.0.0.3"}
 
 
 async def test_a_hostile_answer_leads_no_further_than_its_bounds(zone: Zone) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from ipaddress import ip_network
 from typing import TYPE_CHECKING
 
 import pytest
@@ -10,8 +11,10 @@ import structlog
 
 from blocker.feeds.lookups import Lookups, Pace
 from blocker.feeds.resolve import Answer, Resolvers
+from blocker.feeds.routes import Limits, RouteTable
 from blocker.feeds.sightings import FAMILIES
 from tests.feeds.network import Knot
+from tests.follower.support import until
 from tests.redis_server import free_port
 
 if TYPE_CHECKING:
@@ -34,7 +37,7 @@ def other(tmp_path: Path) -> Iterator[Knot]:
 async def look_up(name: str, *servers: str, quorum: int = 1) -> Answer | None:
     resolvers = Resolvers(servers, quorum=quorum, seconds=1.0, tries=2)
     try:
-        return await resolvers.look_up(name)
+        return await resolvers.look_up(name, {})
     finally:
         await resolvers.close()
 
@@ -79,6 +82,37 @@ async def test_answers_are_united_or_counted(knot: Knot, other: Knot) -> None:
     assert told(await look_up("split.example", *servers, quorum=2)) == {"192.0.2.2"}
 
 
+async def test_of_a_popular_name_any_resolver_s_word_counts_whatever_the_quorum(knot: Knot, other: Knot) -> None:
+    """A content network tells each resolver other addresses; whoever points at one of them tells all the same."""
+    knot.serve(popular="192.0.2.1", hostile="192.0.2.1")
+    other.serve(popular="192.0.2.2", hostile="192.0.2.1")
+    resolvers = Resolvers([knot.address, other.address], quorum=2, seconds=1.0, tries=2)
+    table = RouteTable(Limits(), (), [ip_network("192.0.2.0/24")])
+    table.popular_known = True
+    table.listed(["hostile"], 0.0)
+
+    def popular(key: str, answer: Answer | None) -> None:
+        table.popular_answered(key, answer.addresses if answer else (), 0.0, complete=FAMILIES)
+
+    def listed(key: str, answer: Answer | None) -> None:
+        table.answered(key, answer.addresses if answer else (), 0.0, complete=FAMILIES)
+
+    looking = [Lookups(resolvers, Pace(), popular), Lookups(resolvers, Pace(), listed, {})]
+    looking[0].want({"popular": "popular.example"})
+    looking[1].want({"hostile": "hostile.example"})
+    running = [asyncio.create_task(one.run()) for one in looking]
+    try:
+        await until(lambda: not any(one.untried for one in looking))
+    finally:
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+        await resolvers.close()
+    assert set(map(str, table.popular["popular"].at)) == {"192.0.2.1", "192.0.2.2"}
+    assert set(map(str, table.names["hostile"].at)) == {"192.0.2.1"}
+    assert not table.step(1.0)
+
+
 async def test_with_one_resolver_down_an_answer_is_not_complete_until_it_is_given_up(knot: Knot) -> None:
     knot.serve(name="192.0.2.1")
     down = f"127.0.0.1:{free_port()}"
@@ -87,8 +121,8 @@ async def test_with_one_resolver_down_an_answer_is_not_complete_until_it_is_give
     assert (told(answer), answer.complete) == ({"192.0.2.1"}, frozenset())
     resolvers = Resolvers([knot.address, down], quorum=2, seconds=0.5, tries=1, give_up_seconds=0.2)
     try:
-        await resolvers.look_up("name.example")
-        while (answer := await resolvers.look_up("name.example")) is not None and not answer.complete:
+        await resolvers.look_up("name.example", {})
+        while (answer := await resolvers.look_up("name.example", {})) is not None and not answer.complete:
             pass
         assert told(answer) == {"192.0.2.1"}, "a quorum of those that are left"
         assert resolvers.results[down].keys() == {"failed"}

@@ -61,13 +61,13 @@ async def no_store() -> Store:
 
 @pytest.fixture
 def feed(tmp_path: Path) -> RouteFeed:
-    settings = RouteSettings(enabled=True, resolvers=("127.0.0.1",), max_per_host=2)
+    settings = RouteSettings(enabled=True, resolvers=("127.0.0.1",), max_per_host=2, next_hop6="2a00::80")
     made = RouteFeed(settings, GuardSettings(), tmp_path, KEYRING, None, no_store)
     made.popular = frozenset({"popular.example"})
     made.names = {key(name): name for name in ("pages", "dead", "moved", "near", "crowd", "en.popular.example")}
     table = made.table
     table.popular_known = True
-    table.listed(made.names, 0.0)
+    table.listed(made.names, 0.0, {key("en.popular.example"): Reason.POPULAR})
     table.popular_answered("p", [ip_address("11.1.1.1")], 0.0, complete=FAMILIES)
     for name, first, second in (
         ("pages", ["11.0.0.1", "2a00::1", "10.0.0.1"], ["2a00::1", "10.0.0.1"]),

@@ -102,6 +102,8 @@ class Routes(RuleBasedStateMachine):
         self.times += [self.now] * len(done.announce)
         assert self.peer == set(table.announced)
         assert len(self.peer) <= limits.total
+        claimed = [address for address in ADDRESSES if table.claimed_by(address)]
+        assert sum(table.waiting().values()) == len(set(claimed) - self.peer)
         assert sum(when > self.now - 60 for when in self.times) <= limits.changes_per_minute
         popular_now = {address for (_, address), until in self.popular.items() if until == float("inf")}
         for address in self.peer:

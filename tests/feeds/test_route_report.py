@@ -14,6 +14,8 @@ from blocker.feeds.resolve import Answer
 from blocker.feeds.route_feed import RouteFeed
 from blocker.feeds.route_report import report
 from blocker.feeds.sightings import FAMILIES
+from blocker.feeds.sorting import Sorted
+from blocker.feeds.spared import Spared
 from blocker.route_section import RouteSettings
 from blocker.sections import GuardSettings
 from blocker.store.sealing import Keyring
@@ -52,7 +54,9 @@ class Reported:
     def says(self, host: str, now: float, *addresses: str) -> None:
         if host not in self.feed.names:
             self.feed.names[host] = host
-            self.feed.table.listed(self.feed.names, now)
+            found = Sorted.of(bytes(16), self.feed.names, Spared(popular=self.feed.popular))
+            refused = {found.names[key]: reason for key, reason in found.refused.items()}
+            self.feed.table.listed(self.feed.names, now, refused)
         self.feed.table.answered(host, map(ip_address, addresses), now, complete=FAMILIES)
         self.feed.table.step(now)
 
@@ -139,6 +143,14 @@ async def test_popular_hosts_are_reported_as_such_and_not_as_moved(reported: Rep
         ("popular.example", "popular"): (None, 1), ("en.popular.example", "popular"): (None, 1),
         ("unpopular.example", "moved-address"): (100.0, 1),
     }  # fmt: skip
+
+
+async def test_what_is_shown_as_popular_has_no_route_wherever_it_is(reported: Reported) -> None:
+    reported.says("upload.popular.example", 0.0, "11.9.9.9")
+    found = await report(reported.feed, 1.0)
+    assert [(one["why"], one["addresses"]) for one in found["hosts"]] == [("popular", 1)]
+    assert [(one["state"], one["reason"]) for one in found["addresses"]] == [("refused", "popular")]
+    assert found["routes"] == 0
 
 
 async def test_hosts_that_routes_do_not_hold_are_reported_whether_at_once_or_one_by_one(reported: Reported) -> None:

@@ -70,6 +70,30 @@ def test_frr_takes_routes_of_both_families_and_lets_them_go(tmp_path: Path, redi
             frr.becomes()
 
 
+def test_without_a_next_hop_for_ipv6_a_host_that_has_it_takes_no_ipv4_route_down(
+    tmp_path: Path, redis: RedisServer
+) -> None:
+    """FRR ends the session over a next hop that is none, again and again; the IPv4 routes would go with it."""
+    with Knot(tmp_path) as knot, Frr(tmp_path) as frr:
+        knot.serve(
+            popular="198.51.100.1", www__popular="popular", pages=["198.18.0.7", "2001:db8::7"], six="2001:db8::8"
+        )
+        node = RouteNode(tmp_path, redis, [knot.address], next_hop=NEXT_HOP, next_hop6=None)
+        with node.process, ExaBgp(tmp_path, frr, node.socket):
+            node.push("http://pages.example/listed/", "http://six.example/x")
+            frr.becomes("198.18.0.7")
+            until(lambda: node.why().get("2001:db8::8") == ("refused", "no-next-hop"))
+            assert node.why()["2001:db8::7"] == ("refused", "no-next-hop")
+            assert node.metric("blocker_routes_refused", reason="no-next-hop") == 2
+            assert any("set routes.next_hop6" in said for state, said in node.doctor()["routes"] if state == "warn")
+            # A route that comes later shows that the session is the same.
+            knot.serve(six=["2001:db8::8", "198.18.0.8"])
+            frr.becomes("198.18.0.7", "198.18.0.8")
+            (session,) = frr.show("neighbors").values()
+            assert (session["connectionsEstablished"], session["connectionsDropped"]) == (1, 0)
+            assert "martian" not in frr.log()
+
+
 @ROUTERS
 def test_a_router_refuses_whatever_is_no_single_address_with_our_communities(
     tmp_path: Path, router: Callable[[Path], Bird | Frr]

@@ -13,6 +13,7 @@ from blocker.feeds.sightings import FAMILIES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from typing import Any
 
     from blocker.feeds.addresses import Address
 
@@ -22,8 +23,8 @@ FREE = [ip_address(f"11.0.{at // 256}.{at % 256}") for at in range(2000)]
 OWN = ip_network("11.9.0.0/16")
 
 
-def table(*names: str, own: bool = True, known: bool = True, **limits: float) -> RouteTable:
-    made = RouteTable(Limits(**limits), [OWN] if own else [])  # type: ignore[arg-type]  # whole numbers are floats too
+def table(*names: str, own: bool = True, known: bool = True, **limits: Any) -> RouteTable:  # noqa: ANN401 - each limit's own type
+    made = RouteTable(Limits(**limits), [OWN] if own else [])
     made.popular_known = known
     made.listed(names, 0.0)
     return made
@@ -65,7 +66,7 @@ def test_a_name_that_left_the_list_leaves_at_once_unless_another_is_there() -> N
     made.listed([], 11.0)
     assert set(made.step(11.0).withdraw) == {FREE[1], FREE[2]}
     assert made.announced == {}
-    assert not list(made.sightings())
+    assert not made.ids
 
 
 @pytest.mark.parametrize(
@@ -97,6 +98,19 @@ def test_networks_for_trials_may_be_routed_where_they_are_named() -> None:
     assert made.step(0.0).announce == (ip_address("192.0.2.1"),)
 
 
+def test_a_family_without_a_next_hop_is_not_routed_and_comes_and_goes_with_it() -> None:
+    six = ip_address("2a00::1")
+    made = table("a", families=frozenset({4}))
+    says(made, "a", [six, FREE[0]], 0.0)
+    assert made.step(0.0).announce == (FREE[0],)
+    assert made.reason(six, "a") is Reason.NO_NEXT_HOP
+    assert made.refused[Reason.NO_NEXT_HOP] == 1
+    made.configure(Limits(), [], ())
+    assert made.step(1.0).announce == (six,)
+    made.configure(Limits(families=frozenset({4})), [], ())
+    assert made.step(2.0).withdraw == (six,)
+
+
 def test_own_addresses_are_refused_and_withdrawn_when_they_become_own() -> None:
     made = table("a")
     inside = ip_address("11.9.1.1")
@@ -108,6 +122,26 @@ def test_own_addresses_are_refused_and_withdrawn_when_they_become_own() -> None:
     assert (done.withdraw, done.announce) == ((FREE[0],), (inside,))
     made.configure(Limits(), [], ())
     assert made.step(2.0).announce == (FREE[0],)
+
+
+def test_what_is_never_to_be_routed_goes_at_once() -> None:
+    made = table("a", changes_per_minute=3)
+    says(made, "a", FREE[:3], 0.0)
+    assert len(made.step(0.0).announce) == 3
+    never = (ip_network(f"{FREE[0]}/32"), ip_network("2a00::/16"))
+    made.configure(Limits(changes_per_minute=3, never=never), [], ())
+    assert made.step(1.0).withdraw == (FREE[0],), "no limit of changes keeps it"
+    assert made.reason(FREE[0], "a") is Reason.NEVER
+    made.configure(Limits(changes_per_minute=3), [], ())
+    assert made.step(62.0).announce == (FREE[0],)
+
+
+def test_nobody_is_cut_off_from_names() -> None:
+    made = table("a")
+    says(made, "a", [ip_address("198.41.0.4"), ip_address("2001:7fd::1"), ip_address("8.8.8.8"), FREE[0]], 0.0)
+    assert made.step(0.0).announce == (FREE[0],)
+    assert made.reason(ip_address("2001:7fd::1"), "a") is Reason.INFRASTRUCTURE
+    assert made.refused[Reason.INFRASTRUCTURE] == 3
 
 
 def test_a_popular_address_is_never_taken_along_and_is_withdrawn_at_once() -> None:
@@ -125,6 +159,36 @@ def test_a_popular_address_is_never_taken_along_and_is_withdrawn_at_once() -> No
     made.popular_names([])
     assert made.step(3.0 + DAY).announce == (), "one change a minute"
     assert made.step(62.0 + DAY).announce == (FREE[1],)
+
+
+def test_a_name_that_is_spared_has_no_route_wherever_it_is_and_what_it_had_goes_at_once() -> None:
+    made = table("a", "b", changes_per_minute=2)
+    says(made, "a", FREE[:2], 0.0)
+    assert set(made.step(0.0).announce) == set(FREE[:2])
+    made.listed(["a", "b"], 1.0, {"a": Reason.POPULAR})
+    assert set(made.step(1.0).withdraw) == set(FREE[:2]), "no limit of changes keeps it"
+    assert made.reason(FREE[0], "a") is Reason.POPULAR
+    assert made.refused[Reason.POPULAR] == 2
+    assert made.spared("a") is Reason.POPULAR
+    assert made.spared("b") is None
+    # Its addresses are others' like any: whether they are spared for these too, who looks them up says.
+    says(made, "b", FREE[:1], 61.0)
+    assert made.step(61.0).announce == (FREE[0],)
+    made.listed(["a", "b"], 62.0)
+    assert made.step(130.0).announce == (FREE[1],)
+
+
+def test_nothing_new_is_announced_before_it_is_known_which_names_are_spared() -> None:
+    first = table("a")
+    says(first, "a", FREE[:1], 0.0)
+    second = RouteTable(Limits())
+    second.restore(first.names, {}, {})
+    second.popular_known = True
+    assert not second.step(1.0)
+    second.listed(["a"], 2.0, {"a": Reason.POPULAR})
+    assert not second.step(2.0)
+    second.listed(["a"], 3.0)
+    assert second.step(3.0).announce == (FREE[0],)
 
 
 def test_nothing_new_is_announced_before_it_is_known_where_popular_names_are() -> None:

@@ -72,6 +72,18 @@ def test_it_asks_what_is_there_and_says_the_difference() -> None:
     assert speaker.idle
 
 
+def test_without_a_next_hop_for_ipv6_none_of_it_is_announced_and_what_was_goes() -> None:
+    speaker = Speaker()
+    six = replace(ROUTE, next_hop6="2001:db8::1")
+    speaker.want(six, [A, SIX], settled=True)
+    assert exchange(speaker)[1:] == [six.announce(A), six.announce(SIX)]
+    speaker.want(ROUTE, [A, SIX], settled=False)
+    assert exchange(speaker) == [six.withdraw(SIX), ROUTE.announce(A)]
+    speaker.want(ROUTE, [A, SIX], settled=True)
+    assert exchange(speaker) == []
+    assert FLOW.carries(SIX), "flow rules have no next hop"
+
+
 def test_it_takes_over_flow_rules() -> None:
     speaker = Speaker()
     speaker.want(FLOW, [SIX], settled=True)
@@ -82,6 +94,46 @@ def test_it_takes_over_flow_rules() -> None:
     speaker.read(line.format("2001:db8::9", "[ =80 =443 ]"))
     speaker.read("done")
     assert exchange(speaker) == [FLOW.withdraw(ip_address("2001:db8::8"))]
+
+
+@pytest.mark.parametrize("settled", [True, False])
+def test_what_an_earlier_process_left_to_another_next_hop_is_told_anew_or_taken_back_as_it_was(settled: bool) -> None:
+    old = replace(ROUTE, next_hop="192.0.2.80", next_hop6="2001:db8::80")
+    new = replace(ROUTE, next_hop="192.0.2.81", next_hop6="2001:db8::81")
+    speaker = Speaker()
+    speaker.want(new, [A, SIX], settled=settled)
+    speaker.lines()
+    head = (
+        "neighbor 192.0.2.{} local-ip 192.0.2.8 local-as 65001 peer-as 65001 router-id 192.0.2.8 family-allowed in-open"
+    )
+    for neighbor, route in (
+        (1, "ipv4 unicast 192.0.2.1/32 next-hop 192.0.2.80 community [ 65001:451 no-export ]"),
+        (2, "ipv4 unicast 192.0.2.1/32 next-hop 192.0.2.81 community [ 65001:451 no-export ]"),  # at one of two only
+        (1, "ipv4 unicast 192.0.2.2/32 next-hop 192.0.2.80 community [ 65001:451 no-export ]"),
+        (1, "ipv6 unicast 2001:db8::7/128 next-hop 2001:db8::80 community [ 65001:451 no-export ]"),
+        (1, "ipv4 unicast 192.0.2.3/32 next-hop 192.0.2.81 community [ 65001:451 65001:9 no-export ]"),
+    ):
+        speaker.read(f"{head.format(neighbor)} {route}")
+    speaker.read("done")
+    if settled:
+        taken = [old.withdraw(B), new.withdraw(C)]
+        assert exchange(speaker) == [*taken, new.announce(A), new.announce(SIX)]
+    else:
+        assert exchange(speaker) == [new.announce(one) for one in (A, B, C, SIX)]
+    speaker.want(new, [A, SIX], settled=settled)
+    assert exchange(speaker) == [], "what is as it should be is not told again"
+
+
+def test_flow_rules_to_another_vrf_are_told_anew() -> None:
+    speaker = Speaker()
+    speaker.want(FLOW, [A, B], settled=True)
+    speaker.lines()
+    line = "neighbor x ipv4 flow flow destination-ipv4 {}/32 protocol [ =tcp =udp ] destination-port =443 community [ 65001:451 no-export ] extended-community redirect:65001:{}"  # noqa: E501
+    speaker.read(line.format(A, 451))
+    speaker.read(line.format(B, 452))
+    speaker.read(line.format(C, 452))
+    speaker.read("done")
+    assert exchange(speaker) == [replace(FLOW, flow_redirect="65001:452").withdraw(C), FLOW.announce(B)]
 
 
 def test_nothing_is_withdrawn_before_the_node_knows_all() -> None:
