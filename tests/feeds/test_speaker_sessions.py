@@ -9,7 +9,7 @@ from blocker.feeds.bgp import Form, Speaker
 from blocker.feeds.bgp_sessions import INVENTORY, NEIGHBORS
 from blocker.route_section import RouteSettings
 
-ROUTE = Form.of(RouteSettings())
+ROUTE = replace(Form.of(RouteSettings()), next_hop6="2001:db8::1")
 A, B, SIX = (ip_address(one) for one in ("192.0.2.1", "192.0.2.2", "2001:db8::7"))
 ALL = ("ipv4 unicast", "ipv6 unicast", "ipv4 flow", "ipv6 flow")
 
