@@ -20,14 +20,13 @@ from blocker.errors import BlockerError, ServeError, StoreUnavailable
 from blocker.feeds import route_report, route_state
 from blocker.feeds.bgp import Form
 from blocker.feeds.lookups import Lookups
-from blocker.feeds.resolve import Resolvers
 from blocker.feeds.route_hosts import ids_of, with_www
 from blocker.feeds.route_lists import RoutedLists
 from blocker.feeds.route_metrics import RouteCounts
-from blocker.feeds.route_paces import limits_of, pace_of
+from blocker.feeds.route_paces import limits_of, pace_of, resolvers_of
 from blocker.feeds.route_socket import SOCKET, RouteSocket
 from blocker.feeds.route_state import STATE_FILE, StateFile
-from blocker.feeds.route_stop import Stop, StopFile
+from blocker.feeds.route_stop import STOP_FILE, Stop, StopFile
 from blocker.feeds.routes import Reason, RouteTable
 from blocker.feeds.sightings import FAMILIES
 from blocker.feeds.sorting import Sorted
@@ -43,7 +42,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from blocker.feeds.addresses import Network
-    from blocker.feeds.resolve import Answer, Failing
+    from blocker.feeds.resolve import Answer, Failing, Resolvers
     from blocker.feeds.route_report import Why
     from blocker.feeds.routes import Changes, NameId
     from blocker.matcher import Matcher, Policy
@@ -54,7 +53,6 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-STOP_FILE = "routes.stopped"
 # Seconds between two looks at what is due. Changes are told at most so late; a minute has sixty of them.
 TICK_SECONDS = 1.0
 # Names looked at between two turns of the event loop: a millisecond.
@@ -152,11 +150,7 @@ class RouteFeed:
         self.stopped = await asyncio.to_thread(self._stop_file.load)
         self.table.stopped = self.stopped is not None
         failing = await self._restore()
-        self.resolvers = Resolvers(
-            settings.resolvers, quorum=settings.quorum, seconds=settings.lookup_seconds, tries=settings.lookup_tries,
-            give_up_seconds=max(settings.hold_down_seconds, settings.max_ttl_seconds),
-            fresh_seconds=settings.min_ttl_seconds, https_records=settings.https_records,
-        )  # fmt: skip
+        self.resolvers = resolvers_of(settings)
         self._lookups = Lookups(self.resolvers, pace_of(settings), self._heard, failing)
         self._popular_lookups = Lookups(self.resolvers, pace_of(settings, popular=True), self._heard_popular)
         self._swapped.set()
@@ -299,8 +293,7 @@ class RouteFeed:
     def _pass_gate(self) -> None:
         """Let new routes be announced, or no more until it is known where they may not go."""
         if self._gate.open is not self.table.popular_known:
-            self.table.popular_known = self._gate.open
-            known = self._gate.open
+            self.table.popular_known = known = self._gate.open
             log.info("addresses of popular names are known" if known else "addresses of popular names are to be known")
 
     async def _follow(self) -> None:
@@ -377,14 +370,12 @@ class RouteFeed:
     def _tell(self, changes: Changes) -> None:
         if changes:
             self.counts.changed(changes)
-            self.socket.tell(
-                {"announce": [str(one) for one in changes.announce], "withdraw": [str(one) for one in changes.withdraw]}
-            )
+            self.socket.tell(changes.as_message())
 
     def _everything(self) -> Mapping[str, Any]:
         form = asdict(Form.of(self._settings))
-        all_known = self.settled or self.stopped is not None
-        return {"form": form, "routes": [str(one) for one in self.table.announced], "settled": all_known}
+        settled = self.settled or self.stopped is not None
+        return {"form": form, "routes": [str(one) for one in self.table.announced], "settled": settled}
 
     async def _report(self) -> Mapping[str, Any]:
         return await route_report.report(self, self.now(), self.now.stepped)

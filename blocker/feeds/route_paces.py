@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from blocker.feeds.lookups import Pace
+from blocker.feeds.resolve import Resolvers
 from blocker.feeds.route_terms import Limits
 
 if TYPE_CHECKING:
@@ -37,3 +38,12 @@ def pace_of(settings: RouteSettings, *, popular: bool = False) -> Pace:
         per_second=settings.lookups_per_second,
         at_once=settings.lookups_at_once,
     )
+
+
+def resolvers_of(settings: RouteSettings) -> Resolvers:
+    """The resolvers that are asked, as configured."""
+    return Resolvers(
+        settings.resolvers, quorum=settings.quorum, seconds=settings.lookup_seconds, tries=settings.lookup_tries,
+        give_up_seconds=max(settings.hold_down_seconds, settings.max_ttl_seconds),
+        fresh_seconds=settings.min_ttl_seconds, https_records=settings.https_records,
+    )  # fmt: skip

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
+STOP_FILE = "routes.stopped"
 MAX_REASON = 200
 _HEAD = ["blocker-routes-stopped", 1]
 _CONTEXT = b"blocker routes stopped"

@@ -69,3 +69,7 @@ class Changes:
 
     def __bool__(self) -> bool:
         return bool(self.withdraw or self.announce)
+
+    def as_message(self) -> dict[str, list[str]]:
+        """As feeds are told of them."""
+        return {"announce": [str(one) for one in self.announce], "withdraw": [str(one) for one in self.withdraw]}
