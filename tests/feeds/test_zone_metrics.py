@@ -131,6 +131,7 @@ async def test_one_that_was_behind_at_the_start_is_so_since_it_said_so_and_a_tra
     clock.now += 40
     assert secondary(its, "behind_seconds") == 40
     await its.ask(query("AXFR", key=None), peer="192.0.2.7")
+    await asks(its, 7)
     assert (secondary(its, "behind_seconds"), secondary(its, "lag")) == (0, 0)
     await asks(its, 9)
     assert secondary(its, "behind_seconds") == 0, "newer ones are other nodes'"

@@ -85,6 +85,6 @@ async def test_it_looks_again_and_again(monkeypatch: pytest.MonkeyPatch) -> None
     async with upstream(address) as one:
         looking = watch(one.port)
         running = asyncio.create_task(looking.run())
-        await until(lambda: len(one.asked) > 3)
+        await until(lambda: len(one.looks) > 3)
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
