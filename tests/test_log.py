@@ -110,7 +110,7 @@ def test_places_in_the_package_are_named_from_its_root() -> None:
 
 def test_a_libraries_record_keeps_its_template_only(stream: io.StringIO) -> None:
     log.configure("debug", "json", stream)
-    foreign = logging.getLogger("some.library")
+    foreign = logging.getLogger("another.package")
     foreign.info('HTTP Request: %s %s "%s"', "GET", MARK, 200)
     foreign.error("first line\n%s", MARK)
     foreign.error("bad %d template %s", MARK)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import base64
 import contextlib
 import os
@@ -144,7 +145,7 @@ def end(process: subprocess.Popen[bytes]) -> None:
         process.wait(10)
 
 
-class Resolver:
+class Resolver(abc.ABC):
     """A resolver in a directory of its own."""
 
     package = ""
@@ -172,13 +173,13 @@ class Resolver:
         directory.mkdir()
         return directory
 
+    @abc.abstractmethod
     def changes(self, node: Feeding, origin: Origin) -> Iterable[tuple[str, str]]:
         """What is another place here: text and what takes its place."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def command(self) -> Sequence[str]:
         """How it is started."""
-        raise NotImplementedError
 
     def check(self) -> None:
         """Look at how it got the updates."""
