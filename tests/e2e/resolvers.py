@@ -182,7 +182,8 @@ class Resolver(abc.ABC):
         """How it is started."""
 
     def check(self) -> None:
-        """Look at how it got the updates."""
+        """Look at how it got the updates, and that it still runs."""
+        assert self.process.poll() is None
 
     def log(self) -> str:
         """What it has written."""
