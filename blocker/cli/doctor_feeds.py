@@ -184,8 +184,12 @@ def _secondary(
         detail = f"never came: does it name this node as primary, and may it reach port {port} by TCP and UDP?"
         return Finding(what, "warn", detail)
     if figure("state", state=Standing.AHEAD):
-        detail = "its serial is higher than this node's, so it never takes a version: delete the zone's file at the "
-        return Finding(what, "fail", f"{detail}secondary and have it transfer anew, or set serial_at_least above it")
+        detail = (
+            "its serial is higher than this node's. If that lasts longer than this node needs to have what its other "
+            "primaries have, it never takes a version: delete the zone's file at the secondary and have it transfer "
+            "anew, or set serial_at_least above it"
+        )
+        return Finding(what, "fail", detail)
     behind = "behind" if lag is None else f"{lag:.0f} behind"
     if figure("state", state=Standing.BEHIND) and built > refresh:
         detail = (

@@ -1,9 +1,9 @@
 """Two real nodes with lists of every kind, a Redis, and a Prometheus that scrapes them and knows weeks before.
 
-- `first` looks at sources, has all gateways in its one process, zones and routes. It forwards to the dns gateway of
-  `second` and to a resolver that is away; a resolver has its zone. Of its lists `pages` is good and has canaries and
-  rules with an end, `broken` is refused, `police` was pushed and its next version waits for a second person, `trial` is
-  in shadow mode.
+- `first` looks at sources, has all gateways in its one process, zones, and routes for a real router. It forwards to
+  the dns gateway of `second` and to a resolver that is away; a resolver has its zone. Of its lists `pages` is good
+  and has canaries and rules with an end, `broken` is refused, `police` was pushed and its next version waits for a
+  second person, `trial` is in shadow mode.
 - `second` serves its gateways by two workers and has an older `police`.
 """
 
@@ -21,6 +21,7 @@ from tests.dashboards.prometheus_server import PrometheusServer, dated, variable
 from tests.e2e.node import Node
 from tests.e2e.processes import until
 from tests.e2e.zone_client import has_looked
+from tests.feeds.network import Bird, ExaBgp
 from tests.redis_server import RedisServer, free_port
 
 if TYPE_CHECKING:
@@ -52,6 +53,8 @@ class Scene:
         for node in (self.first, self.second):
             self._stack.enter_context(node.process)
         self.targets = [f"127.0.0.1:{node.process.port}" for node in (self.first, self.second)]
+        router = self._stack.enter_context(Bird(directory))
+        self._stack.enter_context(ExaBgp(directory, router, self.first.directory / "var" / "routes.sock"))
         self._fill()
         before = self.first.process.get("/metrics")[1].decode()  # what was a day ago
         self.first.push("http://listed.example/gallery/", *_MANY[:45])
@@ -66,6 +69,7 @@ class Scene:
         self._wait_for(
             b'blocker_list_expiry_seconds{list="pages"}', b'blocker_proposals_waiting{list="police"} 1.0',
             b'blocker_list_changed_rules{list="police",change="removed"} 5.0', b'result="refused"} 1.0',
+            b"blocker_route_neighbor_up{",
         )  # fmt: skip
         self.scraped()
 

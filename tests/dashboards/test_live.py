@@ -141,7 +141,8 @@ def test_operations_shows_store_canaries_and_load(scene: Scene) -> None:
         f"127.0.0.1:{scene.resolver}"
     }
     assert set(newest(scene, "operations", "Questions waiting, of those that may", "instance").values()) == {0}
-    assert newest(scene, "operations", "Feeds", "instance", letter="A") == {first: 0}
+    assert newest(scene, "operations", "Feeds", "instance", letter="A") == {first: 1}
+    assert newest(scene, "operations", "Sessions with routers", "instance") == {first: 1}
     failing = newest(scene, "operations", "Failing share of each resolver", "resolver")
     assert [resolver.partition(":")[0] for resolver in failing] == ["127.0.0.1"]
 

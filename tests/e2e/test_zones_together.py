@@ -15,6 +15,7 @@ import dns.message
 import dns.query
 import dns.rcode
 import dns.tsigkeyring
+import dns.xfr
 import dns.zone
 import pytest
 
@@ -223,6 +224,14 @@ def test_a_secondary_of_two_primaries_has_a_right_zone_whichever_is_killed(tmp_p
             process.__exit__(None, None, None)
 
 
+def names_at(port: int) -> set[str]:
+    """The names that a secondary has; none while it has no zone."""
+    try:
+        return zone_at(port, signed=False)[1]
+    except dns.xfr.TransferError:
+        return set()
+
+
 def test_a_secondary_takes_names_at_the_limit(tmp_path: Path, redis: RedisServer) -> None:
     # Of 255 bytes the zone's name takes 20; the exceptions lie below a wildcard, with room for one below them or not.
     hosts = [".".join([letter * rest, *["m" * 50] * 4, "wide.example"]) for letter, rest in (("a", 15), ("b", 17))]
@@ -233,13 +242,13 @@ def test_a_secondary_takes_names_at_the_limit(tmp_path: Path, redis: RedisServer
     secondary = Secondary(tmp_path / "bind", port, [node.zone_port])
     try:
         node.names("http://*.wide.example")
-        until(lambda: "wide.example" in zone_at(port, signed=False)[1])
+        until(lambda: "wide.example" in names_at(port))
         node.push_list("pardon", [f"http://{host}/" for host in hosts], "--action", "allow")
-        until(lambda: {*hosts} <= zone_at(port, signed=False)[1])
+        until(lambda: {*hosts} <= names_at(port))
         node.names("http://*.wide.example", "http://later.example/")
-        until(lambda: "later.example" in zone_at(port, signed=False)[1])
+        until(lambda: "later.example" in names_at(port))
         assert zone_at(port, signed=False) == zone_at(node.zone_port)
-        assert f"*.{hosts[0]}" in zone_at(port, signed=False)[1]
+        assert f"*.{hosts[0]}" in names_at(port)
     finally:
         secondary.close()
         node.process.stop()

@@ -134,7 +134,8 @@ async def test_one_that_was_behind_at_the_start_is_so_since_it_said_so_and_a_tra
     await asks(its, 7)
     assert (secondary(its, "behind_seconds"), secondary(its, "lag")) == (0, 0)
     await asks(its, 9)
-    assert secondary(its, "behind_seconds") == 0, "newer ones are other nodes'"
+    assert secondary(its, "behind_seconds") is None, "it has another node's, or one of nobody's: it is ahead"
+    assert shown(its)["blocker_zone_secondary_state"]["police", SECONDARY, "ahead"] == 1
 
 
 async def test_secondaries_that_are_configured_anew_are_looked_out_for_since_then(clock: Clock) -> None:
