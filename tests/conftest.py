@@ -27,6 +27,8 @@ LIBRARY_THREADS = (
     "_run_safe_shutdown_loop",  # pycares: closes channels of resolvers that nobody holds any more
     "_poll_wrapper",  # grpc.aio: waits for what happens, for all its event loops
 )
+# And a process, by a part of its command: it removes what others of the pool's would leave in memory.
+LIBRARY_PROCESS = b"multiprocessing.resource_tracker"
 
 
 def threads() -> set[threading.Thread]:
@@ -42,7 +44,8 @@ def children() -> dict[int, str]:
         with contextlib.suppress(OSError):  # a process that ended meanwhile
             number, _, rest = stat.read_text("utf-8", "replace").partition(" (")
             name, _, fields = rest.rpartition(") ")  # a name may hold anything
-            if int(fields.split()[1]) == os.getpid() and int(number) not in lasting:
+            known = int(number) in lasting or LIBRARY_PROCESS in stat.with_name("cmdline").read_bytes()
+            if int(fields.split()[1]) == os.getpid() and not known:
                 found[int(number)] = name
     return found
 

@@ -7,7 +7,10 @@ are decided twice. It takes two to four minutes and 1.5 GB, most of both for the
 from __future__ import annotations
 
 import gc
-from collections import Counter
+import multiprocessing
+import os
+from collections import Counter, deque
+from concurrent.futures import ProcessPoolExecutor
 from itertools import islice
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
@@ -21,11 +24,18 @@ from tests.oracle.rules import OracleRule
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from concurrent.futures import Executor, Future
 
 pytestmark = needs_shared_data
 
 LOOKUP_KEY = bytes(range(16))
 BATCH = 20_000
+# Batches that are read ahead.
+WAITING = 8
+
+
+# Rules as plain tuples, which cost less on their way, and how many lines are bad.
+_Read = tuple[list[tuple[object, ...]], int]
 
 
 class Source(NamedTuple):
@@ -64,20 +74,34 @@ class Loaded(NamedTuple):
     rule_set: _native.RuleSet
 
 
-def _load(source: Source) -> Loaded:
-    """Feed the same lines to both; a line that holds nothing is neither a rule nor bad."""
+def _by_the_oracle(lines: list[bytes], list_format: str) -> _Read:
+    """What the oracle reads of these, for another process; a line that holds nothing is neither a rule nor bad."""
+    rules: list[tuple[object, ...]] = []
+    bad = 0
+    for line in lines:
+        try:
+            rules.append(tuple(oracle.parse(line, list_format)))
+        except oracle.InvalidRule:
+            bad += bool(line.strip()) and not line.strip().startswith(b"#")
+    return rules, bad
+
+
+def _load(source: Source, readers: Executor) -> Loaded:
+    """Feed the same lines to both, to the oracle by as many processes as there are processors."""
     parser = _native.LineParser(source.format, bare="host", domain_kind="domain")
     rules: set[OracleRule] = set()
     count = bad = 0
     lines = source.lines()
-    while batch := list(islice(lines, BATCH)):
-        parser.feed(b"\n".join(batch) + b"\n")
-        for line in batch:
-            count += 1
-            try:
-                rules.add(oracle.parse(line, source.format))
-            except oracle.InvalidRule:
-                bad += bool(line.strip()) and not line.strip().startswith(b"#")
+    waiting: deque[Future[_Read]] = deque()
+    while (batch := list(islice(lines, BATCH))) or waiting:
+        if batch:
+            count += len(batch)
+            waiting.append(readers.submit(_by_the_oracle, batch, source.format))
+            parser.feed(b"\n".join(batch) + b"\n")
+        if not batch or len(waiting) > WAITING:
+            found, worse = waiting.popleft().result()
+            rules.update(map(OracleRule._make, found))
+            bad += worse
     return Loaded(count, rules, bad, parser, parser.finish())
 
 
@@ -85,7 +109,10 @@ def _load(source: Source) -> Loaded:
 def loaded() -> Iterator[dict[str, Loaded]]:
     # Millions of tuples without a cycle among them: the collector would go through all of them again and again.
     gc.disable()
-    yield {name: _load(source) for name, source in SOURCES.items()}
+    # Not forked: other tests' libraries have threads.
+    with ProcessPoolExecutor(os.cpu_count(), mp_context=multiprocessing.get_context("spawn")) as readers:
+        found = {name: _load(source, readers) for name, source in SOURCES.items()}
+    yield found
     gc.enable()
 
 
