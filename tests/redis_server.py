@@ -15,8 +15,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import importlib.util
+import itertools
 import os
 import re
+import secrets
 import shutil
 import signal
 import socket
@@ -38,7 +40,8 @@ STOP_DEADLINE = 20.0
 MAX_SOCKET_PATH = 107
 # Redis Cluster's own bus listens on the port plus this.
 CLUSTER_BUS_OFFSET = 10_000
-LAST_PORT = 65535
+# As many ports are for tests, and as many for buses; ip_local_port_range begins at 32768.
+FIRST_PORT = 12_000
 #: Servers of the whole run, which no module of tests has to stop.
 LASTING: set[RedisServer] = set()
 
@@ -64,25 +67,31 @@ def server_binaries() -> dict[str, Path]:
 
 
 def free_port(*, cluster: bool = False) -> int:
-    """A TCP port of 127.0.0.1 that was free a moment ago, with its cluster bus port if asked."""
-    while True:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port: int = probe.getsockname()[1]
-        if not cluster:
+    """A port of 127.0.0.1 that is free for TCP and UDP, with its cluster bus port if asked. Neither the kernel, which
+    gives connections higher ones, nor another process of the tests takes it between now and its use."""
+    for port in _ports():
+        if _is_free(port) and (not cluster or _is_free(port + CLUSTER_BUS_OFFSET)):
             return port
-        port -= CLUSTER_BUS_OFFSET if port + CLUSTER_BUS_OFFSET > LAST_PORT else 0
-        if _is_free(port) and _is_free(port + CLUSTER_BUS_OFFSET):
-            return port
+    raise AssertionError("never reached: the ports go round")
+
+
+@cache
+def _ports() -> Iterator[int]:
+    """This process's share of the ports, for ever, from a place by lot: another run may be under way."""
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    share = CLUSTER_BUS_OFFSET // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    first, begin = FIRST_PORT + share * worker, secrets.randbelow(share)
+    return (first + (begin + turn) % share for turn in itertools.count())
 
 
 def _is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-        return True
+    for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
+        with socket.socket(type=kind) as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                return False
+    return True
 
 
 class RedisServer:

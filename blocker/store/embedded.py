@@ -204,9 +204,13 @@ class EmbeddedRedis:
         return path
 
     def _short_directory(self) -> Path:
-        name = hashlib.sha256(os.fsencode(self._directory)).hexdigest()[:16]
-        base = os.environ.get("XDG_RUNTIME_DIR") or "/tmp"  # noqa: S108 - the directory below is our own, mode 0700
-        return Path(base) / f"blocker-{os.geteuid()}-{name}"
+        digest = hashlib.sha256(os.fsencode(self._directory)).hexdigest()[:16]
+        name = f"blocker-{os.geteuid()}-{digest}"
+        if runtime := os.environ.get("XDG_RUNTIME_DIR"):
+            directory = Path(runtime) / name
+            if len(os.fsencode(directory / "redis.sock")) <= MAX_SOCKET_PATH:
+                return directory
+        return Path("/tmp") / name  # noqa: S108 - our own directory, mode 0700
 
     def _roll_log(self) -> int:
         """Make room in the log; the size at which this start's lines begin."""

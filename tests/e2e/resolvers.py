@@ -24,7 +24,7 @@ from tests.e2e.processes import spawn, until
 from tests.redis_server import free_port
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from tests.redis_server import RedisServer
 
@@ -35,6 +35,8 @@ INSPECT = "inspect.rpz.example"
 PRIMARY = "192.0.2.10"
 # Names under .test are answered by nobody: these resolvers forward to a port where nobody listens, or have no network.
 BLOCKED = "listed.example"
+# Characters of a resolver's log that a failure tells.
+LOG_END = 4000
 
 
 class Feeding(Node):
@@ -180,6 +182,15 @@ class Resolver(abc.ABC):
     @abc.abstractmethod
     def command(self) -> Sequence[str]:
         """How it is started."""
+
+    def until(self, condition: Callable[[], bool]) -> None:
+        """Poll until something holds of its answers; what it has written is told if it does not."""
+        try:
+            until(lambda: self.process.poll() is not None or condition())
+            assert self.process.poll() is None, "it has ended"
+        except AssertionError as error:
+            error.add_note(self.log()[-LOG_END:])
+            raise
 
     def check(self) -> None:
         """Look at how it got the updates, and that it still runs."""

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.e2e.processes import until
 from tests.e2e.resolvers import (
     BLOCKED,
     Bind,
@@ -70,7 +69,7 @@ def chain(tmp_path: Path, redis: RedisServer, origin: Origin, request: pytest.Fi
 @pytest.mark.parametrize("chain", [Bind, BindAlone, Unbound, PowerDns, Knot], indirect=True)
 def test_updates_come_as_differences_and_a_rollback_is_one(chain: Chain) -> None:
     port = chain.resolver.port
-    until(lambda: rcode(port, BLOCKED) == "NXDOMAIN")
+    chain.resolver.until(lambda: rcode(port, BLOCKED) == "NXDOMAIN")
     assert rcode(port, f"a.b.{BLOCKED}") == "NXDOMAIN"
     assert rcode(port, "first.example") == "NXDOMAIN"
     leads_there = "NXDOMAIN" if chain.resolver.decides_aliases else "NOERROR"
@@ -78,11 +77,11 @@ def test_updates_come_as_differences_and_a_rollback_is_one(chain: Chain) -> None
     assert answer(port, "a.first.example") == ("NOERROR", ["192.0.2.1"]), "a rule of a host is of that alone"
     assert answer(port, f"not{BLOCKED}") == ("NOERROR", ["192.0.2.1"])
     chain.node.names("http://second.example/")
-    until(lambda: rcode(port, "second.example") == "NXDOMAIN")
-    until(lambda: rcode(port, "first.example") == "NOERROR")
+    chain.resolver.until(lambda: rcode(port, "second.example") == "NXDOMAIN")
+    chain.resolver.until(lambda: rcode(port, "first.example") == "NOERROR")
     chain.node.roll_back()
-    until(lambda: rcode(port, "second.example") == "NOERROR")
-    until(lambda: rcode(port, "first.example") == "NXDOMAIN")
+    chain.resolver.until(lambda: rcode(port, "second.example") == "NOERROR")
+    chain.resolver.until(lambda: rcode(port, "first.example") == "NXDOMAIN")
     assert rcode(port, BLOCKED) == "NXDOMAIN"
     chain.resolver.check()
     log = chain.node.process.log()
@@ -93,8 +92,8 @@ def test_updates_come_as_differences_and_a_rollback_is_one(chain: Chain) -> None
 def test_hosts_with_listed_pages_go_to_the_url_filter(chain: Chain) -> None:
     port = chain.resolver.port
     chain.node.names("http://page.example/listed/", "http://*.wide.example/listed/", "http://whole.wide.example/")
-    until(lambda: answer(port, "page.example") == ("NOERROR", ["192.0.2.80"]))
-    until(lambda: answer(port, "whole.wide.example") == ("NXDOMAIN", []))
+    chain.resolver.until(lambda: answer(port, "page.example") == ("NOERROR", ["192.0.2.80"]))
+    chain.resolver.until(lambda: answer(port, "whole.wide.example") == ("NXDOMAIN", []))
     assert answer(port, "any.wide.example") == ("NOERROR", ["192.0.2.80"])
     assert answer(port, "a.page.example") == ("NOERROR", ["192.0.2.1"])
     assert answer(port, f"a.{BLOCKED}") == ("NXDOMAIN", [])

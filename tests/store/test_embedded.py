@@ -8,6 +8,7 @@ import socket
 import stat
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -218,28 +219,30 @@ def alive(pid: int) -> bool:
         return False
 
 
-@pytest.mark.parametrize("runtime", [True, False])
+@pytest.mark.parametrize("runtime", ["short", "long", "none"])
 async def test_a_path_too_long_for_a_socket_moves_it_aside(
-    make: Callable[[Path], EmbeddedRedis], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, runtime: bool
+    make: Callable[[Path], EmbeddedRedis], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, runtime: str
 ) -> None:
-    if runtime:
-        monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
-    else:
+    short = Path(tempfile.mkdtemp(dir="/tmp"))  # the own directory of a test may be long
+    if runtime == "none":
         monkeypatch.delenv("XDG_RUNTIME_DIR", raising=False)
+    else:
+        monkeypatch.setenv("XDG_RUNTIME_DIR", str(short if runtime == "short" else tmp_path / ("r" * 70)))
     data_dir = tmp_path / ("d" * 100)
     server = make(data_dir)
     url = await server.ensure()
     path = Path(url.removeprefix("unix://"))
-    assert path.parent.parent == (tmp_path if runtime else Path("/tmp"))  # noqa: S108 - where it must be
+    assert path.parent.parent == (short if runtime == "short" else Path("/tmp"))  # noqa: S108 - where it must be
     assert len(os.fsencode(path)) <= embedded.MAX_SOCKET_PATH
     assert mode(path.parent) == 0o700
     monkeypatch.setenv("XDG_RUNTIME_DIR", "/elsewhere")  # another process, another environment
     assert await make(data_dir).ensure() == url
     await server.stop()
-    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(short))
     assert await server.ensure()
     await server.stop()
     shutil.rmtree(path.parent)
+    shutil.rmtree(short, ignore_errors=True)
 
 
 async def test_a_foreign_directory_for_the_socket_is_refused(
