@@ -20,7 +20,7 @@ from blocker.errors import BlockerError, ServeError, StoreUnavailable
 from blocker.feeds import route_report, route_state
 from blocker.feeds.bgp import Form
 from blocker.feeds.lookups import Lookups
-from blocker.feeds.route_hosts import ids_of, with_www
+from blocker.feeds.popular import PopularNames
 from blocker.feeds.route_lists import RoutedLists
 from blocker.feeds.route_metrics import RouteCounts
 from blocker.feeds.route_paces import limits_of, pace_of, resolvers_of
@@ -30,11 +30,10 @@ from blocker.feeds.route_stop import STOP_FILE, Stop, StopFile
 from blocker.feeds.routes import Reason, RouteTable
 from blocker.feeds.sightings import FAMILIES
 from blocker.feeds.sorting import Sorted
-from blocker.feeds.spared import Gate, Spared
+from blocker.feeds.spared import Spared
 from blocker.feeds.steady import SteadyClock
 from blocker.feeds.turns import Young, in_turns, made_to_stay
 from blocker.ingest.cleartext import sealer
-from blocker.ingest.never_block import read_popular
 from blocker.log import describe
 
 if TYPE_CHECKING:
@@ -111,7 +110,6 @@ class RouteFeed:
         self.resolvers: Resolvers | None = None
         self.names: dict[NameId, str] = {}
         self.ports: dict[NameId, frozenset[int]] = {}
-        self.popular: frozenset[str] = frozenset()
         self.excepted: frozenset[str] = frozenset()
         self.moved: Counter[Why] = Counter()
         self.uncovered: Counter[str] = Counter()
@@ -121,15 +119,12 @@ class RouteFeed:
         self._listing = False  # names are being handed over
         self._young = Young()
         self._popular_changed = True  # nothing was read yet
-        self._popular_names: dict[NameId, str] = {}
-        self._popular_read = False  # whether it is known which names these are
-        self._gate = Gate()
+        self._popular = PopularNames(self, keyring.lookup)
         self._lists = RoutedLists(open_store, self._sealer)
         self._matcher: Matcher | None = None
         self._swapped = asyncio.Event()
         self._stopping = asyncio.Event()
         self._lookups: Lookups[NameId] | None = None
-        self._popular_lookups: Lookups[NameId] | None = None
 
     @property
     def settings(self) -> RouteSettings:
@@ -152,10 +147,10 @@ class RouteFeed:
         failing = await self._restore()
         self.resolvers = resolvers_of(settings)
         self._lookups = Lookups(self.resolvers, pace_of(settings), self._heard, failing)
-        self._popular_lookups = Lookups(self.resolvers, pace_of(settings, popular=True), self._heard_popular)
+        popular = self._popular.looked_up(self.resolvers, settings)
         self._swapped.set()
         try:
-            looking = (self._lookups.run(), self._popular_lookups.run())
+            looking = (self._lookups.run(), popular.run())
             work = (*looking, self._follow(), self._tick(), self._save(), self._count())
             tasks = [asyncio.create_task(one) for one in work]
             stopping = asyncio.create_task(self._stopping.wait())
@@ -241,11 +236,11 @@ class RouteFeed:
         """Take over another configuration; resolvers and socket are those of the start."""
         self._settings, self._guards, self._policy, self._more_own = settings, guards, policy, own
         self.table.configure(limits_of(settings), self._own(), settings.trial_networks)
-        if self.resolvers is not None and self._lookups is not None and self._popular_lookups is not None:
+        if self.resolvers is not None and self._lookups is not None:
             self.resolvers.fresh_seconds = settings.min_ttl_seconds
             self.resolvers.https_records = settings.https_records
             self._lookups.pace = pace_of(settings)
-            self._popular_lookups.pace = pace_of(settings, popular=True)
+            self._popular.configure(settings)
         self._popular_changed = True
         self._swapped.set()
         self.socket.tell_everything()
@@ -261,48 +256,17 @@ class RouteFeed:
     def _own(self) -> list[Network]:
         return [*self._guards.own_networks, *self._more_own]
 
-    async def _read_popular(self) -> None:
-        path, top = self._guards.popular_domains, self._settings.popular_top
-        names: Iterable[str] = ()
-        try:
-            if path is not None and top:
-                names = await asyncio.to_thread(read_popular, path, top)
-        except BlockerError as error:
-            log.error("popular domains stay as they were", **describe(error))  # noqa: TRY400 - no values
-        else:
-            self.popular = frozenset(names) - set(self._settings.popular_exempt)
-            self._popular_names = await asyncio.to_thread(ids_of, self._key, with_www(self.popular))
-            self._popular_read = True
-        if self._listed_once:
-            await self._list(self.names.values())
-        else:
-            await self._spare({})
-
-    async def _spare(self, listed: Mapping[NameId, str]) -> None:
-        """Look up where no route may go: popular names, those never to be routed, and listed ones that are spared."""
-        never = ids_of(self._key, with_www(self._settings.never_names))
-        listed = {**listed, **never}
-        spared = {**listed, **self._popular_names}
-        if self._popular_read:
-            self._gate.want(self._popular_names, listed, self.table.popular)
-        self._pass_gate()
-        await in_turns(self.table.popular_naming(spared))
-        if self._popular_lookups is not None:
-            await in_turns(self._popular_lookups.wanting(spared))
-
-    def _pass_gate(self) -> None:
-        """Let new routes be announced, or no more until it is known where they may not go."""
-        if self._gate.open is not self.table.popular_known:
-            self.table.popular_known = known = self._gate.open
-            log.info("addresses of popular names are known" if known else "addresses of popular names are to be known")
-
     async def _follow(self) -> None:
         while True:
             await self._swapped.wait()
             self._swapped.clear()
             if self._popular_changed:
                 self._popular_changed = False
-                await self._read_popular()
+                await self._popular.read(self._guards, self._settings)
+                if self._listed_once:
+                    await self._list(self.names.values())
+                else:
+                    await self._popular.spare({}, self._settings)
             if self._matcher is None:
                 continue
             try:
@@ -318,12 +282,11 @@ class RouteFeed:
 
     async def _list(self, names: Iterable[str]) -> None:
         """Have these hosts routed from now on; in turns, since there may be very many."""
-        self._listing = True
+        self._listing, self.settled = True, False
         exempt, never = frozenset(self._settings.popular_exempt), frozenset(self._settings.never_names)
-        sparing = Spared(popular=self.popular, exempt=exempt, never=never)
+        sparing = Spared(popular=self._popular.names, exempt=exempt, never=never)
         found = await asyncio.to_thread(Sorted.of, self._key, names, sparing)
-        self.settled = False
-        await self._spare(found.looked_up)
+        await self._popular.spare(found.looked_up, self._settings)
         self.names = found.names
         await in_turns(self.table.listing(found.names, self.now(), found.refused))
         for key, address in found.literal.items():
@@ -340,14 +303,9 @@ class RouteFeed:
             if answer.ports:
                 self.ports[key] = answer.ports
 
-    def _heard_popular(self, key: NameId, answer: Answer | None) -> None:
-        self._gate.heard(key, answered=answer is not None)
-        if answer is not None:
-            self.table.popular_answered(key, answer.addresses, self.now(), complete=answer.complete)
-
     async def _tick(self) -> None:
         while not self._stopping.is_set():
-            self._pass_gate()
+            self._popular.pass_gate()
             self._young.look(0 if self._lookups is None else self._lookups.untried)
             more = True
             while more:

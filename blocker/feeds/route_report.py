@@ -54,7 +54,6 @@ class Feed(Protocol):
     table: RouteTable
     names: dict[NameId, str]
     ports: dict[NameId, frozenset[int]]
-    popular: frozenset[str]
     excepted: frozenset[str]
     moved: Counter[Why]
     uncovered: Counter[str]

@@ -63,7 +63,6 @@ async def no_store() -> Store:
 def feed(tmp_path: Path) -> RouteFeed:
     settings = RouteSettings(enabled=True, resolvers=("127.0.0.1",), max_per_host=2, next_hop6="2a00::80")
     made = RouteFeed(settings, GuardSettings(), tmp_path, KEYRING, None, no_store)
-    made.popular = frozenset({"popular.example"})
     made.names = {key(name): name for name in ("pages", "dead", "moved", "near", "crowd", "en.popular.example")}
     table = made.table
     table.popular_known = True

@@ -44,7 +44,6 @@ class Reported:
             RouteSettings(enabled=True, resolvers=("127.0.0.1",), **settings), GuardSettings(), directory,
             Keyring(lookup=bytes(16), seal=bytes(32)), None, no_store,
         )  # fmt: skip
-        self.feed.popular = frozenset({"popular.example"})
         self.feed.table.popular_known = True
         self.popular(0.0, POPULAR)
 
@@ -54,7 +53,7 @@ class Reported:
     def says(self, host: str, now: float, *addresses: str) -> None:
         if host not in self.feed.names:
             self.feed.names[host] = host
-            found = Sorted.of(bytes(16), self.feed.names, Spared(popular=self.feed.popular))
+            found = Sorted.of(bytes(16), self.feed.names, Spared(popular=frozenset({"popular.example"})))
             refused = {found.names[key]: reason for key, reason in found.refused.items()}
             self.feed.table.listed(self.feed.names, now, refused)
         self.feed.table.answered(host, map(ip_address, addresses), now, complete=FAMILIES)

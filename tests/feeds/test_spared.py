@@ -168,7 +168,7 @@ async def test_nothing_is_announced_while_the_popular_names_cannot_be_read(tmp_p
     run = asyncio.create_task(feed.run())
     await until(lambda: not feed._popular_changed)
     await feed._list(["11.0.0.1"])
-    feed._pass_gate()
+    feed._popular.pass_gate()
     assert not feed.table.step(feed.now()).announce
     feed.configure(settings, GuardSettings(), None)  # without popular names
     await until(lambda: ip_address("11.0.0.1") in feed.table.announced)
