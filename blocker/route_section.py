@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from ipaddress import IPv4Address, IPv6Address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path  # noqa: TC003 - pydantic reads it at run time
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, IPvAnyNetwork, model_validator
 
@@ -89,11 +90,29 @@ def _trial(network: IPvAnyNetwork) -> IPvAnyNetwork:
     raise ValueError(f"must be inside one of {', '.join(_TRIAL)}")
 
 
+def _probe(text: str) -> str:
+    try:
+        parts = urlsplit(text)
+        port = parts.port
+        if parts.hostname is None or parts.username is not None or not text.isprintable() or " " in text:
+            raise ValueError  # noqa: TRY301 - one message for all of it
+        ip_address(parts.hostname)  # a name would have to be resolved
+        if parts.scheme == "tcp":
+            if port is None or parts.path or parts.query or parts.fragment:
+                raise ValueError  # noqa: TRY301 - as above
+        elif parts.scheme != "http":
+            raise ValueError  # noqa: TRY301 - as above
+    except ValueError:
+        raise ValueError("must be as tcp://192.0.2.80:443 or http://192.0.2.80:8080/path, with an address") from None
+    return text
+
+
 Server = Annotated[str, AfterValidator(_server)]
 Community = Annotated[str, AfterValidator(_community)]
 NextHop = Annotated[str, AfterValidator(_next_hop)]
 NextHop6 = Annotated[str, AfterValidator(_next_hop6)]
 HostName = Annotated[str, AfterValidator(_host)]
+Probe = Annotated[str, AfterValidator(_probe)]
 TrialNetwork = Annotated[IPvAnyNetwork, AfterValidator(_trial)]
 
 
@@ -209,6 +228,15 @@ class RouteSettings(Frozen):
         description="Next hop of IPv6 routes: an address. Default none: no IPv6 route is announced, and what listed "
         "hosts have of IPv6 passes by the URL filter.",
     )
+    filter_probes: tuple[Probe, ...] = Field(
+        (), max_length=8,
+        description="Where the URL filter is asked whether it lives: tcp://address:port, which must let itself be "
+        "connected to, or http://address[:port]/path, which must answer, and not with a status of 500 or more. While "
+        "one does not, no routes are announced; see filter_watch.py. At most 8. Default none: it is not asked.",
+    )  # fmt: skip
+    filter_probe_seconds: float = Field(
+        5.0, ge=0.1, le=60, description="Time between two such looks, and for an answer, in seconds. Default 5.",
+    )  # fmt: skip
     flow_redirect: Community = Field(
         "65001:451", description="Route target of the VRF that FlowSpec redirects to. Default 65001:451."
     )

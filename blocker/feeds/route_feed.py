@@ -19,6 +19,7 @@ import structlog
 from blocker.errors import BlockerError, ServeError, StoreUnavailable
 from blocker.feeds import route_report, route_state
 from blocker.feeds.bgp import Form
+from blocker.feeds.filter_watch import FilterWatch
 from blocker.feeds.lookups import Lookups
 from blocker.feeds.popular import PopularNames
 from blocker.feeds.route_lists import RoutedLists
@@ -115,6 +116,7 @@ class RouteFeed:
         self.uncovered: Counter[str] = Counter()
         self.settled = False
         self.stopped: Stop | None = None  # somebody wants no routes
+        self.filter = FilterWatch(lambda: self._settings, self._filter_changed)
         self._listed_once = False
         self._listing = False  # names are being handed over
         self._young = Young()
@@ -143,7 +145,7 @@ class RouteFeed:
         """Run until `stop`."""
         settings = self._settings
         self.stopped = await asyncio.to_thread(self._stop_file.load)
-        self.table.stopped = self.stopped is not None
+        self.table.halted = self._halt()
         failing = await self._restore()
         self.resolvers = resolvers_of(settings)
         self._lookups = Lookups(self.resolvers, pace_of(settings), self._heard, failing)
@@ -151,7 +153,7 @@ class RouteFeed:
         self._swapped.set()
         try:
             looking = (self._lookups.run(), popular.run())
-            work = (*looking, self._follow(), self._tick(), self._save(), self._count())
+            work = (*looking, self.filter.run(), self._follow(), self._tick(), self._save(), self._count())
             tasks = [asyncio.create_task(one) for one in work]
             stopping = asyncio.create_task(self._stopping.wait())
             done, _ = await asyncio.wait((*tasks, stopping), return_when=asyncio.FIRST_COMPLETED)
@@ -179,8 +181,8 @@ class RouteFeed:
             table = self._new_table()
             await asyncio.to_thread(table.restore, *known)
         table.configure(limits_of(self._settings), self._own(), self._settings.trial_networks)  # as it is by now
-        if self.table.stopped:  # by now, or since before
-            table.stopped = True
+        table.halted = self.table.halted
+        if self.stopped:  # by now, or since before
             table.everything_left(self.now())
         self.table, self._kept = table, StateFile(self._state, self._sealer, table)
         log.info("routes restored", routes=len(self.table.announced))
@@ -191,9 +193,7 @@ class RouteFeed:
         """Withdraw all routes, and announce none until `_resume`; at once, whatever the disk says."""
         count = len(self.table.announced)
         self.stopped = Stop(time.time(), str(reason or ""))
-        self.table.stopped = True
-        self.counts.changed(self.table.everything_left(self.now()))
-        self.socket.tell_everything()
+        self._nothing_more()
         log.warning("all routes are withdrawn by hand", routes=count)
         try:
             await asyncio.to_thread(self._stop_file.save, self.stopped)
@@ -209,10 +209,33 @@ class RouteFeed:
         except OSError as error:
             raise ServeError(f"nothing is announced: {error.strerror or type(error).__name__}") from None
         was, self.stopped = self.stopped, None
-        self.table.stopped = False
-        self.settled = False
+        self._go_on()
         log.warning("routes are announced again")
         return {"since": None if was is None else was.since, "routes": sum(self.table.waiting().values())}
+
+    def _halt(self) -> Reason | None:
+        """Why nothing may be announced at all."""
+        if self.stopped is not None:
+            return Reason.STOPPED
+        return Reason.FILTER_DOWN if self.filter.held else None
+
+    def _nothing_more(self) -> None:
+        """Withdraw all routes."""
+        self.table.halted = self._halt()
+        self.counts.changed(self.table.everything_left(self.now()))
+        self.socket.tell_everything()
+
+    def _go_on(self) -> None:
+        """Announce again what can be, as far as nothing else halts it."""
+        self.table.halted = self._halt()
+        self.settled = False
+        self.socket.tell_everything()
+
+    def _filter_changed(self) -> None:
+        if self.filter.state == "down":
+            self._nothing_more()
+        else:
+            self._go_on()
 
     async def stop(self) -> None:
         """Keep or withdraw the routes, as configured, and let the feeds go; may be called twice."""
@@ -222,7 +245,7 @@ class RouteFeed:
 
     def leave(self) -> None:
         """Withdraw all routes and end: this node is to have none any more."""
-        self.table.stopped = True
+        self.table.halted = Reason.STOPPED
         self._tell(self.table.everything_left(self.now()))
         self._stopping.set()
 
@@ -321,7 +344,8 @@ class RouteFeed:
     def _is_settled(self) -> bool:
         """Whether all is announced that can be: lists read, names tried, and no change held back by the minute."""
         tried = self._lookups is not None and self._lookups.untried == 0
-        if not (self._listed_once and tried and self.table.popular_known) or self._listing:
+        proven = self.filter.state != "unproven"
+        if not (self._listed_once and tried and proven and self.table.popular_known) or self._listing:
             return False
         return self.table.waiting()[Reason.RATE] == 0
 
@@ -332,7 +356,7 @@ class RouteFeed:
 
     def _everything(self) -> Mapping[str, Any]:
         form = asdict(Form.of(self._settings))
-        settled = self.settled or self.stopped is not None
+        settled = self.settled or self.stopped is not None or self.filter.state == "down"
         return {"form": form, "routes": [str(one) for one in self.table.announced], "settled": settled}
 
     async def _report(self) -> Mapping[str, Any]:

@@ -15,6 +15,7 @@ routers as ExaBGP's configuration has them.
 | `blocker_route_lookups_total`   | resolver, result | answers of each resolver: answered, absent, failed        |
 | `blocker_route_popular_known`   |                  | 1 if it is known where popular names are, else 0          |
 | `blocker_route_stopped`         |                  | 1 while somebody has withdrawn all routes, else 0         |
+| `blocker_route_filter_up`       |                  | 1 if the URL filter answers, else 0; if it is asked       |
 | `blocker_route_retreating`      |                  | 1 while a node without routes has some withdrawn, else 0  |
 | `blocker_route_feeds`           |                  | `blocker bgp-feed` processes that are connected           |
 | `blocker_route_feed_routes`     |                  | the fewest routes that any of them says ExaBGP has        |
@@ -92,6 +93,11 @@ class RouteCounts(Collector):
             "blocker_route_stopped", "Whether somebody has withdrawn all routes: 1 or 0.",
             value=float(self._feed.stopped is not None),
         )  # fmt: skip
+        if self._feed.filter.state != "off":
+            yield GaugeMetricFamily(
+                "blocker_route_filter_up", "Whether the URL filter answers: 1 or 0.",
+                value=float(not self._feed.filter.held),
+            )  # fmt: skip
         yield retreating(now=False)
 
     def _hosts(self) -> Iterator[Metric]:

@@ -27,6 +27,7 @@ from blocker.feeds.turns import Turns
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from blocker.feeds.filter_watch import FilterWatch
     from blocker.feeds.resolve import Resolvers
     from blocker.feeds.route_socket import RouteSocket
     from blocker.feeds.route_stop import Stop
@@ -41,7 +42,7 @@ Why = Literal["dead", "many", "flux", "moved-address", "moved-network", "port", 
 #: it yet, or it is nowhere.
 UNKNOWN, ABSENT = "unknown", "absent"
 #: What an address waits for that will have a route.
-WAITING = (Reason.RATE, Reason.POPULAR_UNKNOWN, Reason.TOTAL_LIMIT, Reason.STOPPED)
+WAITING = (Reason.RATE, Reason.POPULAR_UNKNOWN, Reason.TOTAL_LIMIT, Reason.STOPPED, Reason.FILTER_DOWN)
 #: Those of them that say that a host has moved.
 MOVED: tuple[Why, ...] = ("moved-address", "moved-network")
 # Addresses looked at between two turns of the event loop: half a millisecond.
@@ -59,6 +60,7 @@ class Feed(Protocol):
     uncovered: Counter[str]
     settled: bool
     stopped: Stop | None
+    filter: FilterWatch
     socket: RouteSocket
     resolvers: Resolvers | None
     now: SteadyClock
@@ -97,6 +99,7 @@ async def report(feed: Feed, now: float, stepped: float = 0.0) -> Mapping[str, A
         "settled": feed.settled,
         "popular_known": table.popular_known,
         "stopped": None if feed.stopped is None else {"since": feed.stopped.since, "reason": feed.stopped.reason},
+        "filter": {"state": feed.filter.state, "unanswered": feed.filter.unanswered},
         "routes": len(table.announced),
         "listed": len(table.ids),
         "uncovered": dict(await count_uncovered(feed)),

@@ -13,19 +13,27 @@
 | `no-next-hop` | it is of a family for which no next hop is set |
 | `rate` | too many changes in the last minute; its turn comes |
 | `stopped` | somebody has withdrawn all routes |
+| `filter-down` | the URL filter does not answer, or has not yet (`filter_watch`) |
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from blocker.feeds.sightings import FAMILIES
 
 if TYPE_CHECKING:
     from blocker.feeds.addresses import Address, Network
 
+#: Of the URL filter. `off`: nobody asked for looks at it. `unproven`: it has not answered yet.
+FilterState = Literal["off", "unproven", "up", "down"]
+#: What is said of it; of the other states nothing needs to be.
+FILTER_SAID: dict[FilterState, str] = {
+    "unproven": "has not answered yet; nothing new is announced",
+    "down": "does not answer; all routes are withdrawn until it does",
+}
 #: Names as keyed digests, in hex.
 NameId = str
 
@@ -44,6 +52,7 @@ class Reason(StrEnum):
     POPULAR_UNKNOWN = "popular-unknown"
     RATE = "rate"
     STOPPED = "stopped"
+    FILTER_DOWN = "filter-down"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

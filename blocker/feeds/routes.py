@@ -31,6 +31,7 @@ from typing import TYPE_CHECKING, Literal
 from blocker.feeds.addresses import Networks, is_special
 from blocker.feeds.infrastructure import is_infrastructure
 from blocker.feeds.places import Places
+from blocker.feeds.route_choice import choose
 from blocker.feeds.route_terms import Changes as Changes
 from blocker.feeds.route_terms import Limits as Limits
 from blocker.feeds.route_terms import NameId as NameId
@@ -73,7 +74,7 @@ class RouteTable:
 
     def __init__(self, limits: Limits, own: Iterable[Network] = (), trial: Iterable[Network] = ()) -> None:
         self.popular_known = False  # whether anything new may be announced
-        self.stopped = False  # whether nothing may be announced at all
+        self.halted: Reason | None = None  # why nothing may be announced at all
         self.announced: dict[Address, float] = {}  # address → since when
         self.popular: dict[NameId, Seen] = {}
         self.places = Places()  # where they are
@@ -231,8 +232,8 @@ class RouteTable:
             return one.refused[address]
         if address in self.announced:
             return None
-        if self.stopped:
-            return Reason.STOPPED
+        if self.halted is not None:
+            return self.halted
         if not self.popular_known:
             return Reason.POPULAR_UNKNOWN
         return Reason.TOTAL_LIMIT if len(self.announced) >= self._limits.total else Reason.RATE
@@ -247,8 +248,8 @@ class RouteTable:
         unclaimed = sum(address not in self._claims for address in self._leaving)
         count = len(self._claims) - (len(self.announced) - unclaimed)
         room = max(0, self._limits.total - len(self.announced))
-        if self.stopped:
-            return Counter({Reason.STOPPED: count})
+        if self.halted is not None:
+            return Counter({self.halted: count})
         if not self.popular_known:
             return Counter({Reason.POPULAR_UNKNOWN: count})
         return Counter({Reason.RATE: min(count, room), Reason.TOTAL_LIMIT: max(0, count - room)})
@@ -314,7 +315,9 @@ class RouteTable:
     def _announcements(self, now: float, allowed: int) -> tuple[Address, ...]:
         chosen: list[Address] = []
         allowed = min(allowed, self._limits.total - len(self.announced))
-        while self.popular_known and self._sorted and not self.stopped and self._waiting and len(chosen) < allowed:
+        if self.halted is not None or not (self.popular_known and self._sorted):
+            return ()
+        while self._waiting and len(chosen) < allowed:
             address = self._waiting.pop()
             if address in self._claims and address not in self.announced and self.refusal(address) is None:
                 self.announced[address] = now
@@ -330,25 +333,10 @@ class RouteTable:
             self._unsee(name, gone)
             self.unsaved.add(("name", name))
         reasons = {address: one.spared or self.refusal(address) for address in one.seen.at}
-        refused = {address: reason for address, reason in reasons.items() if reason is not None}
-
-        def place(address: Address) -> tuple[int, float, int]:
-            sighting = one.seen.at[address]
-            if address in one.chosen and (sighting.gone is None or now < sighting.gone + limits.slot_seconds):
-                return 0, sighting.first, int(address)
-            if sighting.gone is None:
-                return 1, sighting.first, int(address)
-            return 2 if address in one.chosen else 3, -sighting.gone, int(address)
-
-        fit = sorted((address for address in one.seen.at if address not in refused), key=place)
-        refused.update((address, Reason.HOST_LIMIT) for address in fit[limits.per_host :])
-        chosen = {address: at for at, address in enumerate(fit[: limits.per_host])}
-        self._replace(name, chosen, refused, now if one.spared is None else -math.inf)
-        ends = [*one.seen.ends(limits.hold_down)]
-        if len(fit) > limits.per_host:
-            ends += (end for end in one.seen.ends(limits.slot_seconds) if end > now)
-        if ends and min(ends) < one.due:
-            one.due = min(ends)
+        choice = choose(one.seen, one.chosen, reasons, limits, now)
+        self._replace(name, choice.chosen, choice.refused, now if one.spared is None else -math.inf)
+        if choice.due < one.due:
+            one.due = choice.due
             heapq.heappush(self._due, (one.due, name))
 
     def _replace(self, name: NameId, chosen: dict[Address, int], refused: dict[Address, Reason], now: float) -> None:

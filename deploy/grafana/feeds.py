@@ -185,11 +185,12 @@ def routes(panels: Panels) -> Row:
         width=THIRD, steps=True, decimals=0,
     ))  # fmt: skip
     row.with_panel(panels.lines(
-        "Withdrawn by hand or for good",
+        "Withdrawn altogether",
         [(f"blocker_route_stopped{{{NODE}}}", "until resumed {{instance}}"),
+         (f"1 - blocker_route_filter_up{{{NODE}}}", "no answer of the filter {{instance}}"),
          (f"blocker_route_retreating{{{NODE}}}", "routes are off {{instance}}")],
-        description="1: somebody has withdrawn all routes (`blocker routes withdraw`), or the node has none any more and "
-        "waits until ExaBGP has withdrawn what it had.",
+        description="1: somebody has withdrawn all routes (`blocker routes withdraw`), the URL filter does not answer, or the "
+        "node has none any more and waits until ExaBGP has withdrawn what it had.",
         width=THIRD, steps=True, decimals=0, limit=1,
     ))  # fmt: skip
     return row

@@ -144,6 +144,7 @@ enabled = true
 resolvers = ["127.0.0.1:{nobody}"]
 lookup_seconds = 0.2
 lookup_tries = 1
+filter_probes = ["tcp://127.0.0.1:{zones}"]
 [guards]
 floor = 10
 popular_domains = "popular.csv"

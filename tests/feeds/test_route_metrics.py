@@ -44,6 +44,7 @@ CONTRACT: dict[str, dict[str, set[str]]] = {
     "blocker_route_lookups_total": {"resolver": {"127.0.0.1"}, "result": {"answered", "absent", "failed"}},
     "blocker_route_popular_known": {},
     "blocker_route_stopped": {},
+    "blocker_route_filter_up": {},
     "blocker_route_retreating": {},
     "blocker_route_feeds": {},
     "blocker_route_feed_routes": {},
@@ -61,7 +62,10 @@ async def no_store() -> Store:
 
 @pytest.fixture
 def feed(tmp_path: Path) -> RouteFeed:
-    settings = RouteSettings(enabled=True, resolvers=("127.0.0.1",), max_per_host=2, next_hop6="2a00::80")
+    settings = RouteSettings(
+        enabled=True, resolvers=("127.0.0.1",), max_per_host=2, next_hop6="2a00::80",
+        filter_probes=("tcp://127.0.0.1:9",),
+    )  # fmt: skip
     made = RouteFeed(settings, GuardSettings(), tmp_path, KEYRING, None, no_store)
     made.names = {key(name): name for name in ("pages", "dead", "moved", "near", "crowd", "en.popular.example")}
     table = made.table
@@ -176,7 +180,7 @@ async def test_hosts_without_any_route_are_counted_by_what_speaks_against_them(f
     table.answered(key("inner"), map(ip_address, ["10.0.0.1", "10.0.0.2", "11.1.1.1"]), 200.0, complete=FAMILIES)
     table.answered(key("nowhere"), [], 200.0, complete=FAMILIES)
     table.answered(key("late"), [ip_address("11.0.0.9")], 200.0, complete=FAMILIES)
-    table.stopped = True
+    table.halted = Reason.STOPPED
     table.step(200.0)
     assert await count_uncovered(feed) == {"popular": 1, "special": 1, "absent": 1, "unknown": 2}
     assert await count_moved(feed) == {"moved-address": 1, "moved-network": 1}
