@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 ROUTED = ("198.18.0.7", "2001:db8::7")
-SECONDS = 0.1
+SECONDS = 0.25
 
 
 class Filter:
@@ -198,7 +198,7 @@ def world(tmp_path: Path, redis: RedisServer) -> Iterator[dict[str, Any]]:
         bird = stack.enter_context(Bird(tmp_path))
         node = RouteNode(
             tmp_path, redis, [knot.address], filter_probes=[f"http://127.0.0.1:{nginx.port}/"],
-            filter_probe_seconds=0.3,
+            filter_probe_seconds=0.7,
         )  # fmt: skip
         stack.enter_context(node.process)
         stack.enter_context(ExaBgp(tmp_path, bird, node.socket))
