@@ -11,7 +11,7 @@ TEST_PROCESSES ?= 2
 
 .DEFAULT_GOAL := help
 #: What `make loadtests` runs; each needs what its docstring says.
-LOADTESTS := check spoe icap squid_helper http_api swaps dns dns_node
+LOADTESTS := check spoe icap squid_helper http_api swaps dns dns_node axfr
 
 .PHONY: help setup run test coverage check protocols dashboards bench loadtests format lock clean packages
 
@@ -72,7 +72,7 @@ bench: setup
 	$(BIN)/blocker bench
 
 loadtests: setup
-	@for name in $(LOADTESTS); do echo "== $$name"; $(BIN)/python loadtests/$$name.py || exit 1; done
+	@for name in $(LOADTESTS); do echo "== $$name"; $(BIN)/python -m loadtests.$$name || exit 1; done
 
 format: setup
 	$(BIN)/ruff check --fix .

@@ -1,6 +1,6 @@
 """AXFR of 700 k domains (1.4 M records) from Blocker to BIND beside BIND to BIND: seconds, and the primary's CPU.
 
-    python loadtests/axfr.py [rounds]
+    python -m loadtests.axfr [rounds]
 
 Needs BIND's named. The primaries serve the same zone with the same key; a fresh secondary takes it from each in turn,
 so that what else the machine does falls on both. The time is what the secondary says the transfer took.
@@ -147,7 +147,7 @@ def main() -> None:
         with (directory / "zone").open("w", encoding="utf-8") as file:
             file.writelines(f"{line}\n" for line in build().lines())
         own = subprocess.Popen(
-            ["taskset", "-c", "0", sys.executable, __file__, "--serve"], stdout=subprocess.PIPE, text=True
+            ["taskset", "-c", "0", sys.executable, "-m", "loadtests.axfr", "--serve"], stdout=subprocess.PIPE, text=True
         )
         bind, bind_port = named(directory, PRIMARY.format(origin=ORIGIN))
         try:

@@ -1,6 +1,6 @@
 """The check gateway beside nginx `return 204`: requests a second and CPU time a request, one core each, in turns.
 
-    python loadtests/check.py [rounds]
+    python -m loadtests.check [rounds]
 
 Needs nginx and wrk. 1 M rules; one request in a hundred is for a listed page.
 """

@@ -1,6 +1,6 @@
 """The dns gateway beside Unbound and PowerDNS Recursor with the same names in an RPZ: CPU time a query, memory, start.
 
-    python loadtests/dns.py [rounds]
+    python -m loadtests.dns [rounds]
 
 Needs dnsperf, unbound and pdns_recursor. 700 k blocked domains with all below them; every query is for one of them, and
 every answer is looked at. The gateway has its table mapped, as a node has its snapshot.
@@ -114,7 +114,7 @@ def command(name: str, directory: Path, port: int) -> list[str]:
     """How each is started."""
     match name:
         case "dns":
-            return [sys.executable, __file__, "serve", str(port), str(directory / "table")]
+            return [sys.executable, "-m", "loadtests.dns", "serve", str(port), str(directory / "table")]
         case "unbound":
             (directory / "unbound.conf").write_text(UNBOUND.format(port=port, directory=directory), "utf-8")
             return ["unbound", "-c", str(directory / "unbound.conf")]

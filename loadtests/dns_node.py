@@ -1,6 +1,6 @@
 """A whole node with the dns gateway beside PowerDNS Recursor and Unbound with the same names in an RPZ.
 
-    python loadtests/dns_node.py [rounds]
+    python -m loadtests.dns_node [rounds]
 
 Needs redis-server, unbound, unbound-control and pdns_recursor. 700 k blocked domains with all below them.
 
@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING
 from blocker._native import Table
 from blocker.store.sealing import Keyring
 from loadtests.dns import POWERDNS, UNBOUND, blocks
-from loadtests.measure import LOAD_CORE, SERVER_CORE, SOURCES, free_port, needs, on_core, ratio, rounds
+from loadtests.measure import LOAD_CORE, SERVER_CORE, free_port, needs, on_core, ratio, rounds
 from loadtests.node import LIST, LoadedNode, give_way
 from loadtests.workload import RULES, domains, name
 from tests.e2e.processes import program, until
@@ -133,7 +133,7 @@ def watched(port: int, found: list[float]) -> Iterator[None]:
     """Answers are watched meanwhile; the longest time without one comes into `found`, in seconds."""
     with on_core(LOAD_CORE):
         process = subprocess.Popen(
-            [sys.executable, str(SOURCES / "dns_gap.py"), str(port), name(0)], stdout=subprocess.PIPE
+            [sys.executable, "-m", "loadtests.dns_gap", str(port), name(0)], stdout=subprocess.PIPE
         )
     try:
         time.sleep(WATCHED_SECONDS[0])

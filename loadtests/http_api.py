@@ -1,6 +1,6 @@
 """`/v1/check` beside a trivial FastAPI handler, and its batches of 1 000 beside squidGuard, in turns.
 
-    python loadtests/http_api.py [rounds]
+    python -m loadtests.http_api [rounds]
 
 Needs squidGuard, redis-server and a C compiler. A real node with 1 M rules; one question in a hundred is listed; every
 answer is checked. Single questions come over eight keep-alive connections, batches over two; squidGuard is asked with
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from loadtests import squid_guard
-from loadtests.measure import SOURCES, Figures, Load, flawless, free_port, middle, needs, ratio, rounds, server, show
+from loadtests.measure import Figures, Load, flawless, free_port, middle, needs, ratio, rounds, server, show
 from loadtests.node import loaded_node
 from loadtests.squid_helper import IN_FLIGHT, started
 from loadtests.workload import ANY, urls, write_questions
@@ -54,7 +54,7 @@ def one_by_one(directory: Path, load: Load, node: LoadedNode) -> None:
     asked = write_questions(directory / "single", single())
     unread = write_questions(directory / "unread", ((question, ANY) for question, _ in single()))
     port = free_port()
-    with server([sys.executable, str(SOURCES / "trivial_api.py"), str(port)], port) as trivial:
+    with server([sys.executable, "-m", "loadtests.trivial_api", str(port)], port) as trivial:
         found: dict[str, list[Figures]] = {"trivial": [], "/v1/check": []}
         for _ in range(rounds()):
             found["trivial"].append(load.run("http", unread, trivial, port, connections=CONNECTIONS))

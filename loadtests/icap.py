@@ -1,6 +1,6 @@
 """The icap gateway beside c-icap with url_check on hash tables of the same list: CPU time a REQMOD, in turns.
 
-    python loadtests/icap.py [rounds]
+    python -m loadtests.icap [rounds]
 
 Needs c-icap, its url_check module (Debian's libc-icap-mod-urlcheck) and a C compiler. 1 M rules; one request in a
 hundred is listed; 16 connections stay open, each with one request at a time that allows 204. Our answers are checked;

@@ -120,7 +120,7 @@ def server(command: Sequence[str], port: int, **options: Any) -> Iterator[int]: 
 
 def gateway(name: str, port: int) -> list[str]:
     """The command that serves one gateway alone, with the list."""
-    return [sys.executable, str(SOURCES / "gateway.py"), name, str(port)]
+    return [sys.executable, "-m", "loadtests.gateway", name, str(port)]
 
 
 def compiled(directory: Path, name: str) -> Path:

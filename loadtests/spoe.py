@@ -1,6 +1,6 @@
 """The spoe gateway beside the check gateway: pipelined decisions a second beside 32 keep-alive connections, in turns.
 
-    python loadtests/spoe.py [rounds]
+    python -m loadtests.spoe [rounds]
 
 Needs a C compiler. 1 M rules; one question in a hundred is listed; every answer is checked. The check gateway asked
 with as many requests in flight is shown beside them.

@@ -1,6 +1,6 @@
 """`blocker squid-helper` beside squidGuard, and beside a C helper that only echoes lines.
 
-    python loadtests/squid_helper.py [rounds]
+    python -m loadtests.squid_helper [rounds]
 
 Needs squidGuard, redis-server and a C compiler. All are url_rewrite programs on two pipes, the helper is a companion of
 a real node with 1 M rules; one question in a hundred is listed; every answer of it and of squidGuard is checked.

@@ -1,6 +1,6 @@
 """What a swap of the million rules costs those who ask meanwhile, through the check gateway of a real node.
 
-    python loadtests/swaps.py [swaps]
+    python -m loadtests.swaps [swaps]
 
 Needs redis-server and a C compiler. The list changes between two whole versions again and again, by
 `blocker lists rollback`, whose own time is counted apart. First 32 connections ask at half of what the gateway can do;
@@ -23,7 +23,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from loadtests.measure import LOAD_CORE, SOURCES, Load, free_port, on_core, ratio, rounds, show
+from loadtests.measure import LOAD_CORE, Load, free_port, on_core, ratio, rounds, show
 from loadtests.node import LIST, LoadedNode, give_way, loaded_node
 from loadtests.spoe import check_question
 from loadtests.workload import RULES, lines, name, urls, write_questions
@@ -85,7 +85,7 @@ def hostile(port: int, count: int) -> Iterator[None]:
     """Peers that mean no good."""
     with on_core(LOAD_CORE):
         process = subprocess.Popen(
-            [sys.executable, str(SOURCES / "hostile.py"), str(port), str(count)], stdout=subprocess.PIPE
+            [sys.executable, "-m", "loadtests.hostile", str(port), str(count)], stdout=subprocess.PIPE
         )
     try:
         assert process.stdout is not None
