@@ -46,7 +46,9 @@ class Chain:
     def __init__(self, directory: Path, redis: RedisServer, origin: Origin, kind: type[Resolver]) -> None:
         port = free_port()
         (directory / "node").mkdir()
-        self.node = Feeding(directory / "node", redis, port, signed=kind.signed, zone=kind.zone, notify=kind.notified)
+        self.node = Feeding(
+            directory / "node", redis, port, signed=kind.signed, zone=kind.zone, notify=kind.notified, tls=kind.tls
+        )
         try:
             self.node.names("http://first.example/")
             self.resolver = kind(directory / "resolver", self.node, port, origin)
