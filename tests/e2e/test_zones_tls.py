@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import socket
 import ssl
 import subprocess
 from typing import TYPE_CHECKING
@@ -260,3 +261,46 @@ def doctor(node: Feeding) -> dict[str, list[tuple[str, str]]]:
     for row in json.loads(done.stdout):
         found.setdefault(row["what"], []).append((row["state"], row["detail"]))
     return found
+
+
+@pytest.mark.parametrize("asked", [False, True], ids=["no certificate", "a certificate"])
+def test_over_the_dns_gateway_a_zone_goes_only_as_it_would_over_its_own_port(
+    redis: RedisServer, tmp_path: Path, asked: bool
+) -> None:
+    gateway = Authority(tmp_path / "gateway").sign(NAME)
+    over_tls, clear = free_port(), free_port()
+    (tmp_path / "node").mkdir()
+    node = Feeding(
+        tmp_path / "node", redis, free_port(), tls=Bind.tls if asked else "", notify=False,
+        feeds__rpz__on_dns_gateway="true", gateways__dns__enabled="true", gateways__dns__port=str(clear),
+        gateways__dns__zone="bl.example", gateways__dns__tls_port=str(over_tls), gateways__dns__rate="0",
+        gateways__dns__tls_certificate=str(gateway.certificate), gateways__dns__tls_key=str(gateway.key),
+    )  # fmt: skip
+    try:
+        node.names("http://first.example/")
+        until(lambda: figure(node.process, "blocker_zone_serial", 'zone="police"') > 0)
+
+        def code(kind: str, *, alpn: bool = True, newest: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3) -> dns.rcode.Rcode:
+            context = ssl.create_default_context(cafile=str(tmp_path / "gateway" / "ca.pem"))
+            context.maximum_version = newest
+            if alpn:
+                context.set_alpn_protocols(["dot"])
+            with (
+                socket.create_connection(("127.0.0.1", over_tls), timeout=10) as opened,
+                context.wrap_socket(opened, server_hostname=NAME) as wrapped,
+            ):
+                wrapped.sendall(query(kind))
+                with wrapped.makefile("rb") as reading:
+                    length = int.from_bytes(reading.read(2), "big")
+                    return dns.message.from_wire(reading.read(length), keyring=False, xfr=True).rcode()
+
+        old = ssl.TLSVersion.TLSv1_2
+        assert code("SOA") == code("SOA", alpn=False, newest=old) == dns.rcode.NOERROR
+        # Its clients are asked for no certificate, so none of them is one that has shown it.
+        assert code("AXFR") == (dns.rcode.REFUSED if asked else dns.rcode.NOERROR)
+        assert code("AXFR", alpn=False) == code("AXFR", newest=old) == dns.rcode.REFUSED
+        assert "Transfer failed" in dig(clear, ZONE, "AXFR")
+        assert failed(node, "clear") == (4 if asked else 3)
+        until(lambda: transferred(node, "tls") == (0 if asked else 1))
+    finally:
+        node.process.__exit__(None, None, None)
