@@ -192,14 +192,17 @@ class RpzSettings(Frozen):
         64,
         ge=1,
         le=10_000,
-        description="Connections at once, at most a quarter of them (or four) of one address; one more is closed at "
-        "once. Default 64.",
+        description="Connections at once, also those in a handshake, at most a quarter of them (or four) of one "
+        "address; one more is closed at once. Default 64.",
     )
     max_transfers: int = Field(
         8, ge=1, le=1000, description="Transfers at once; others wait up to request_seconds. Default 8."
     )
     request_seconds: float = Field(
-        30.0, gt=0, le=3600, description="Time for a request to arrive and for a message to be read. Default 30."
+        30.0,
+        gt=0,
+        le=3600,
+        description="Time for a handshake, for a request to arrive and for a message to be read. Default 30.",
     )
     idle_seconds: float = Field(
         30.0, gt=0, le=3600, description="Time after which a silent connection is closed. Default 30."

@@ -89,8 +89,8 @@ class RpzFeed:
 
     @property
     def addresses(self) -> list[str]:
-        """Where it listens, once started."""
-        return self.listener.addresses
+        """Where it listens, once started; those for TLS come last."""
+        return [*self.listener.addresses, *self.listener.tls_addresses]
 
     def prepare(self, settings: RpzSettings) -> None:
         """Read what `configure` with these needs, so that it cannot fail then.

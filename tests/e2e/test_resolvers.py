@@ -51,7 +51,8 @@ class Chain:
         )
         try:
             self.node.names("http://first.example/")
-            self.resolver = kind(directory / "resolver", self.node, port, origin)
+            # A short name: PowerDNS has a unix socket in it, whose path may have 107 bytes.
+            self.resolver = kind(directory / "r", self.node, port, origin)
         except BaseException:  # nobody else knows of the node yet
             self.node.process.stop()
             raise

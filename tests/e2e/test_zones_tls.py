@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import signal
 import socket
@@ -270,6 +271,18 @@ def doctor(node: Feeding) -> dict[str, list[tuple[str, str]]]:
     for row in json.loads(done.stdout):
         found.setdefault(row["what"], []).append((row["state"], row["detail"]))
     return found
+
+
+@pytest.mark.parametrize("node", [""], indirect=True)
+def test_handshakes_that_come_to_nothing_shut_out_nobody(node: Feeding) -> None:
+    with contextlib.ExitStack() as stack:
+        for _ in range(100):  # more than there are places
+            stack.enter_context(
+                socket.create_connection(("127.0.0.1", node.tls_port), timeout=10, source_address=(CLIENT, 0))
+            )
+        until(lambda: failed(node, "connections") == 100 - 64 // 4)
+        assert shows(node, node.authority)
+    until(lambda: failed(node, "handshake") == 64 // 4)
 
 
 @pytest.mark.parametrize("asked", [False, True], ids=["no certificate", "a certificate"])
