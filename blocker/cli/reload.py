@@ -107,15 +107,21 @@ def _addresses_kept(old: GatewaySettings, new: GatewaySettings) -> GatewaySettin
     return new.model_copy(update=gateways)
 
 
+def _zones_kept(old: RpzSettings, new: RpzSettings) -> RpzSettings:
+    fixed: dict[str, object] = {field: getattr(old, field) for field in _FIXED_OF_RPZ}
+    if _tls_comes_or_goes(old, new):
+        fixed |= {field: getattr(old, field) for field in ("tls_certificate", "tls_key", "tls_client_ca")}
+    if old.tls_certificate is None:  # until there is TLS, nobody could have a zone over that alone
+        fixed["zones"] = {name: zone.model_copy(update={"tls_only": False}) for name, zone in new.zones.items()}
+    return new.model_copy(update=fixed)
+
+
 def _use(node: Node, settings: Settings) -> None:
     old = node.context.settings
     # What cannot change is kept as it was, so that what is told of it stays true.
     kept: dict[str, object] = {name: getattr(old, name) for name in _FIXED}
     kept["gateways"] = _addresses_kept(old.gateways, settings.gateways)
-    rpz = {field: getattr(old.feeds.rpz, field) for field in _FIXED_OF_RPZ}
-    if _tls_comes_or_goes(old.feeds.rpz, settings.feeds.rpz):
-        rpz |= {field: getattr(old.feeds.rpz, field) for field in ("tls_certificate", "tls_key", "tls_client_ca")}
-    kept["feeds"] = settings.feeds.model_copy(update={"rpz": settings.feeds.rpz.model_copy(update=rpz)})
+    kept["feeds"] = settings.feeds.model_copy(update={"rpz": _zones_kept(old.feeds.rpz, settings.feeds.rpz)})
     routes = {field: getattr(old.routes, field) for field in _FIXED_OF_ROUTES}
     routes["enabled"] = old.routes.enabled and settings.routes.enabled
     kept["routes"] = settings.routes.model_copy(update=routes)

@@ -25,7 +25,7 @@ from tests.e2e.test_zones_together import figure
 from tests.redis_server import RedisServer, free_port
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
 KEYRING = dns.tsigkeyring.from_text({"resolver": SECRET})
@@ -220,6 +220,33 @@ def shows(node: Feeding, authority: Authority) -> bool:
     return told.rcode() == dns.rcode.NOERROR
 
 
+def reload(node: Feeding, text: str, until_told: str = "configuration read anew") -> str:
+    """What is logged of another configuration."""
+    before = len(node.process.log())
+    (node.directory / "blocker.toml").write_text(text, "utf-8")
+    assert node.process.process is not None
+    node.process.process.send_signal(signal.SIGHUP)
+    until(lambda: until_told in node.process.log()[before:])
+    return node.process.log()[before:]
+
+
+@pytest.mark.parametrize("node", [None], indirect=True)
+def test_where_tls_comes_with_the_next_start_zones_go_as_before_until_then(node: Feeding) -> None:
+    shown, right = node.authority.sign(), (node.directory / "blocker.toml").read_text("utf-8")
+    tls = f'tls_port = {node.tls_port}\ntls_certificate = "{shown.certificate}"\ntls_key = "{shown.key}"\n'
+    said = reload(
+        node,
+        right.replace("[feeds.rpz.keys", f"{tls}[feeds.rpz.keys", 1).replace(ZONE, f'{ZONE}"\ntls_only = true #"', 1),
+    )
+    assert "feeds.rpz.tls_certificate" in said
+    assert "CNAME" in dig(node.zone_port, ZONE, "AXFR")
+    node.process.stop()
+    node.process.start(ready=False)
+    until(lambda: figure(node.process, "blocker_zone_serial", 'zone="police"') > 0)
+    assert shows(node, node.authority)
+    assert "Transfer failed" in dig(node.zone_port, ZONE, "AXFR")
+
+
 @pytest.mark.parametrize("node", [""], indirect=True)
 def test_a_new_certificate_is_shown_at_sighup_and_one_that_cannot_be_changes_nothing(
     node: Feeding, tmp_path: Path
@@ -227,35 +254,20 @@ def test_a_new_certificate_is_shown_at_sighup_and_one_that_cannot_be_changes_not
     file, other = node.directory / "blocker.toml", Authority(tmp_path / "other")
     renewed, right = other.sign(days=3), file.read_text("utf-8")
 
-    def reload(edit: Callable[[str], str], until_told: str) -> str:
-        before = len(node.process.log())
-        file.write_text(edit(right), "utf-8")
-        assert node.process.process is not None
-        node.process.process.send_signal(signal.SIGHUP)
-        until(lambda: until_told in node.process.log()[before:])
-        return node.process.log()[before:]
-
     old = [f'"{node.authority.certificate.with_name(f"{NAME}.{end}")}"' for end in ("pem", "key")]
     assert shows(node, node.authority)
     # A renewal that is half done; nothing else of the file is used either.
-    said = reload(
-        lambda text: text.replace(old[0], f'"{renewed.certificate}"').replace(ZONE, f"other.{ZONE}"), "not used"
-    )
+    half = right.replace(old[0], f'"{renewed.certificate}"')
+    said = reload(node, half.replace(ZONE, f"other.{ZONE}"), "not used")
     assert "feeds.rpz: tls_certificate and tls_key cannot be used" in said
     assert shows(node, node.authority)
-    said = reload(
-        lambda text: text.replace(old[0], f'"{renewed.certificate}"').replace(old[1], f'"{renewed.key}"'),
-        "configuration read anew",
-    )
+    reload(node, half.replace(old[1], f'"{renewed.key}"'))
     assert shows(node, other)
     assert not shows(node, node.authority)
     assert [state for state, _ in doctor(node)["zones' certificate"]] == ["warn"], "it ends in three days"
-    # Without TLS there would have to be a socket less, and the zone would be nobody's: neither, until the next start.
-    said = reload(
-        lambda text: text.replace("tls_certificate", "# tls_certificate").replace("tls_key", "# tls_key").replace(
-            "tls_only = true", ""), "configuration read anew",
-    )  # fmt: skip
-    assert "feeds.rpz.tls_certificate" in said
+    # Without TLS there would have to be a socket less, which waits for the next start.
+    without = right.replace("tls_certificate", "# tls_certificate").replace("tls_key", "# tls_key")
+    assert "feeds.rpz.tls_certificate" in reload(node, without.replace("tls_only = true", ""))
     assert shows(node, other)
     # The files are replaced, and nobody has told the node.
     file.write_text(right, "utf-8")
