@@ -129,6 +129,11 @@ class ZoneSettings(Frozen):
     secondaries: tuple[SecondarySettings, ...] = Field(
         (), description="Who takes it and is told of new versions. Default none."
     )
+    tls_only: bool = Field(
+        False,
+        description="Whether it is transferred over TLS alone. Its serial is told in clear text too: resolvers look "
+        "for it by UDP. Needs tls_certificate. Default false.",
+    )
 
     @model_validator(mode="after")
     def _somewhere(self) -> Self:
@@ -158,6 +163,25 @@ class RpzSettings(Frozen):
         "whoever may have them. Default false: what customers reach has no transfers. Needs gateways.dns and "
         "gateways.workers = 0. Changes with the next start only.",
     )
+    tls_port: Port = Field(
+        8854,
+        description="Port of transfers over TLS (RFC 9103), whose own is 853: TLS over TCP, and SOAs over UDP, since "
+        "that is where resolvers look for a version before they come by TLS. Default 8854.",
+    )
+    tls_certificate: Path | None = Field(
+        None, description="PEM file with the certificates that resolvers are shown. Default none: no TLS."
+    )
+    tls_key: Path | None = Field(None, description="PEM file with the private key, without a password.")
+    tls_client_ca: Path | None = Field(
+        None,
+        description="PEM file with the authorities of which a resolver must show a certificate (mutual TLS). Default "
+        "none: it shows none, and its key or network is all there is of it.",
+    )
+    tls_alpn: bool = Field(
+        True,
+        description="Whether a resolver must say by ALPN that it speaks DNS (`dot`), as RFC 9103 section 7.1 has it; "
+        "false for Unbound, which does not. Default true.",
+    )
     keys: dict[str, TsigSettings] = Field(
         default_factory=dict, description="Keys by name, as in [feeds.rpz.keys.resolver]."
     )
@@ -168,14 +192,17 @@ class RpzSettings(Frozen):
         64,
         ge=1,
         le=10_000,
-        description="Connections at once, at most a quarter of them (or four) of one address; one more is closed at "
-        "once. Default 64.",
+        description="Connections at once, also those in a handshake, at most a quarter of them (or four) of one "
+        "address; one more is closed at once. Default 64.",
     )
     max_transfers: int = Field(
         8, ge=1, le=1000, description="Transfers at once; others wait up to request_seconds. Default 8."
     )
     request_seconds: float = Field(
-        30.0, gt=0, le=3600, description="Time for a request to arrive and for a message to be read. Default 30."
+        30.0,
+        gt=0,
+        le=3600,
+        description="Time for a handshake, for a request to arrive and for a message to be read. Default 30.",
     )
     idle_seconds: float = Field(
         30.0, gt=0, le=3600, description="Time after which a silent connection is closed. Default 30."
@@ -195,6 +222,20 @@ class RpzSettings(Frozen):
             used = {*zone.keys, *(one.key for one in zone.secondaries if one.key)}
             if used - {*self.keys}:
                 raise ValueError(f"zones.{name}: a key is used that [feeds.rpz.keys] does not have")
+        return self
+
+    @model_validator(mode="after")
+    def _secret(self) -> Self:
+        if (self.tls_certificate is None) != (self.tls_key is None):
+            raise ValueError("tls_certificate and tls_key need each other")
+        if self.tls_certificate is None:
+            if self.tls_client_ca is not None:
+                raise ValueError("tls_client_ca needs tls_certificate and tls_key: without them there is no TLS")
+            for name, zone in self.zones.items():
+                if zone.tls_only:
+                    raise ValueError(f"zones.{name}: tls_only needs tls_certificate and tls_key; nobody could have it")
+        elif self.tls_port == self.port != 0:
+            raise ValueError("tls_port is that of clear text; give it one of its own")
         return self
 
 

@@ -1,4 +1,4 @@
-"""Binding TCP sockets, with errors that say what to do."""
+"""Binding sockets, with errors that say what to do."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import structlog
 from blocker.errors import AddressInUse, ServeError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Iterable
 
 log = structlog.get_logger(__name__)
 
@@ -75,6 +75,38 @@ def bind(
     return sockets
 
 
+def bind_both(host: str, port: int, setting: str) -> list[tuple[socket.socket, socket.socket]]:
+    """Listen by TCP, and by UDP at the same addresses and port.
+
+    Args:
+        host: See `bind`, as the rest.
+        port: See `bind`.
+        setting: See `bind`.
+
+    Raises:
+        ServeError: An address cannot be had; says what to do.
+    """
+    streams = bind(host, port, setting)
+    both: list[tuple[socket.socket, socket.socket]] = []
+    try:
+        both.extend((one, _beside(one)) for one in streams)
+    except OSError:
+        address = shown(*streams[0].getsockname()[:2])
+        for one in streams:
+            one.close()
+        for _, datagrams in both:
+            datagrams.close()
+        raise ServeError(f"address {address} cannot be had for UDP; set {setting} or stop the other program") from None
+    return both
+
+
+def close_both(both: Iterable[tuple[socket.socket, socket.socket]]) -> None:
+    """Close what `bind_both` gave."""
+    for pair in both:
+        for one in pair:
+            one.close()
+
+
 async def when_free(start: Callable[[], Awaitable[_T]], patience: float = PATIENCE_SECONDS) -> _T:
     """Start something that binds; wait a little for an address that processes of an ended node may still hold.
 
@@ -114,6 +146,20 @@ def _listen(
         opened.bind(address)
         if kind == socket.SOCK_STREAM:
             opened.listen(BACKLOG)
+        opened.setblocking(False)
+    except OSError:
+        opened.close()
+        raise
+    return opened
+
+
+def _beside(stream: socket.socket) -> socket.socket:
+    """A UDP socket at the address of a TCP one."""
+    opened = socket.socket(stream.family, socket.SOCK_DGRAM)
+    try:
+        if stream.family == socket.AF_INET6:
+            opened.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        opened.bind(stream.getsockname())
         opened.setblocking(False)
     except OSError:
         opened.close()

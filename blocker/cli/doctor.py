@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 import typer
 from rich.text import Text
 
-from blocker.cli import doctor_feeds, doctor_gateways
+from blocker.cli import doctor_certificates, doctor_feeds, doctor_gateways
 from blocker.cli.context import Context, Json, of, usable_sources
 from blocker.cli.doctor_feeds import Finding
 from blocker.errors import BlockerError, FormatError, SourceError
@@ -31,11 +31,12 @@ LOW_DISK = 256 * 2**20
 
 
 def doctor(context: typer.Context, json: Json = False) -> None:
-    """Check configuration, keys, lists, Redis, clocks, snapshot, disk, ports, upstreams, feeds. Exit 1 if one fails."""
+    """Check configuration, keys, lists, Redis, clocks, snapshot, disk, ports, TLS, upstreams, feeds; exit 1 if bad."""
     run = of(context)
     findings = [Finding("configuration", "ok", f"node {run.settings.node}, deployment {run.settings.deployment}")]
     findings += [*_keys(run), *_disk(run), *_sources(run), *run.run(_store(run)), *_snapshot(run), *_port(run)]
-    findings += [*doctor_gateways.upstreams(run), *doctor_feeds.zones(run), *doctor_feeds.routes(run)]
+    findings += [*doctor_gateways.upstreams(run), *doctor_certificates.certificates(run)]
+    findings += [*doctor_feeds.zones(run), *doctor_feeds.routes(run)]
     if json:
         run.echo_json([finding._asdict() for finding in findings])
     else:

@@ -95,7 +95,9 @@ def zones(run: Context) -> Iterator[Finding]:
         yield Finding("zones", "fail", str(error))
     figures = Figures.of(run)
     if figures is None:
-        yield from _port(rpz.host, rpz.port)
+        yield from _port(rpz.host, rpz.port, "PORT")
+        if rpz.tls_certificate is not None:
+            yield from _port(rpz.host, rpz.tls_port, "TLS_PORT")
     elif figures.get("blocker_zone_tsig_keys") is None and rpz.zones:
         yield Finding("zones", "fail", "the running node serves none; it was started with another configuration")
         return
@@ -108,12 +110,12 @@ def zones(run: Context) -> Iterator[Finding]:
         elif not zone.keys:
             yield Finding(f"zone {name}", "warn", "it has no TSIG key: whoever is in its networks, or says so, has it")
         if figures is not None:
-            yield from _zone(name, zone, figures, rpz.port, shared=shared)
+            yield from _zone(name, zone, figures, rpz.tls_port if zone.tls_only else rpz.port, shared=shared)
 
 
-def _port(host: str, port: int) -> Iterator[Finding]:
+def _port(host: str, port: int, name: str) -> Iterator[Finding]:
     try:
-        for opened in bind(host, port, "BLOCKER_FEEDS__RPZ__PORT"):
+        for opened in bind(host, port, f"BLOCKER_FEEDS__RPZ__{name}"):
             opened.close()
         yield Finding("zones", "warn", f"no node answers; {host}:{port} is free; start it with `blocker serve`")
     except BlockerError as error:
@@ -141,6 +143,11 @@ def _zone(name: str, zone: ZoneSettings, figures: Figures, port: int, *, shared:
     for reason, remedy in (
         ("signature", "the same key name, algorithm and secret on both sides? clocks within 300 s?"),
         ("access", "name the secondary's key in keys, or its network in networks"),
+        ("clear", "have the secondary transfer over TLS, from tls_port; see deploy/"),
+        (
+            "handshake",
+            "does the secondary trust the certificate, show one of tls_client_ca, and speak TLS 1.3 and ALPN?",
+        ),
         ("busy", "raise feeds.rpz.max_transfers"),
         ("connections", "raise feeds.rpz.max_connections, and let secondaries alone reach the port"),
     ):

@@ -116,6 +116,15 @@ class Management:
         if self.routes is not None:
             self.routes.close()
 
+    def prepare(self, settings: Settings) -> None:
+        """Read what `configure` with these needs, so that it cannot fail then.
+
+        Raises:
+            BlockerError: A key or a certificate of the zones cannot be used; nothing has changed.
+        """
+        if self.rpz is not None:
+            self.rpz.prepare(settings.feeds.rpz)
+
     def configure(self, settings: Settings) -> None:
         """Take over another configuration."""
         policies = self._context.policies

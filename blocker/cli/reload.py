@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
     from blocker.cli.node import Node
+    from blocker.dns_section import DnsSettings
+    from blocker.feed_section import RpzSettings
     from blocker.sections import GatewaySettings
     from blocker.settings import Settings
 
@@ -33,7 +35,7 @@ _FIXED_OF_ONE = {
     "dns": (*_FIXED_OF_GATEWAYS, "tls_port"),
     "envoy": ("enabled", "host", "port", "max_connections", "max_requests", "request_seconds", "idle_seconds"),
 }
-_FIXED_OF_RPZ = ("enabled", "host", "port", "on_dns_gateway", "max_transfers", "history")
+_FIXED_OF_RPZ = ("enabled", "host", "port", "tls_port", "on_dns_gateway", "max_transfers", "history")
 # Sockets and threads that are there from the start on. Routes can be turned off, and on with a start only.
 _FIXED_OF_ROUTES = ("unix", "group", "resolvers", "quorum", "lookup_seconds", "lookup_tries")
 
@@ -50,6 +52,8 @@ def reload(node: Node) -> None:
         log.warning("these settings change with the next start only", settings=waiting)
     try:
         node.front.streams.prepare(settings.gateways)
+        if node.management is not None:
+            node.management.prepare(settings)
     except BlockerError as error:
         log.error("configuration not used, the old one stays", **describe(error))  # noqa: TRY400 - no values
         return
@@ -75,8 +79,10 @@ def needing_restart(old: Settings, new: Settings) -> Iterator[str]:
             continue
         fixed = (field for field in _fixed(name) if getattr(gateway, field) != getattr(other, field))
         yield from (f"gateways.{name}.{field}" for field in fixed)
-    if _tls_comes_or_goes(old.gateways, new.gateways):
+    if _tls_comes_or_goes(old.gateways.dns, new.gateways.dns):
         yield "gateways.dns.tls_certificate"
+    if _tls_comes_or_goes(old.feeds.rpz, new.feeds.rpz):
+        yield "feeds.rpz.tls_certificate"
     feeds = (field for field in _FIXED_OF_RPZ if getattr(old.feeds.rpz, field) != getattr(new.feeds.rpz, field))
     yield from (f"feeds.rpz.{field}" for field in feeds)
 
@@ -85,9 +91,9 @@ def _fixed(gateway: str) -> tuple[str, ...]:
     return _FIXED_OF_ONE.get(gateway, _FIXED_OF_GATEWAYS)
 
 
-def _tls_comes_or_goes(old: GatewaySettings, new: GatewaySettings) -> bool:
-    """Whether the `dns` gateway would need a socket for it, or lose one."""
-    return (old.dns.tls_certificate is None) != (new.dns.tls_certificate is None)
+def _tls_comes_or_goes(old: DnsSettings | RpzSettings, new: DnsSettings | RpzSettings) -> bool:
+    """Whether there would have to be a socket for it, or one less."""
+    return (old.tls_certificate is None) != (new.tls_certificate is None)
 
 
 def _addresses_kept(old: GatewaySettings, new: GatewaySettings) -> GatewaySettings:
@@ -95,10 +101,19 @@ def _addresses_kept(old: GatewaySettings, new: GatewaySettings) -> GatewaySettin
     for name, gateway in old:
         if name != "workers":
             fixed = {field: getattr(gateway, field) for field in _fixed(name)}
-            if name == "dns" and _tls_comes_or_goes(old, new):
+            if name == "dns" and _tls_comes_or_goes(old.dns, new.dns):
                 fixed |= {"tls_certificate": old.dns.tls_certificate, "tls_key": old.dns.tls_key}
             gateways[name] = getattr(new, name).model_copy(update=fixed)
     return new.model_copy(update=gateways)
+
+
+def _zones_kept(old: RpzSettings, new: RpzSettings) -> RpzSettings:
+    fixed: dict[str, object] = {field: getattr(old, field) for field in _FIXED_OF_RPZ}
+    if _tls_comes_or_goes(old, new):
+        fixed |= {field: getattr(old, field) for field in ("tls_certificate", "tls_key", "tls_client_ca")}
+    if old.tls_certificate is None:  # until there is TLS, nobody could have a zone over that alone
+        fixed["zones"] = {name: zone.model_copy(update={"tls_only": False}) for name, zone in new.zones.items()}
+    return new.model_copy(update=fixed)
 
 
 def _use(node: Node, settings: Settings) -> None:
@@ -106,8 +121,7 @@ def _use(node: Node, settings: Settings) -> None:
     # What cannot change is kept as it was, so that what is told of it stays true.
     kept: dict[str, object] = {name: getattr(old, name) for name in _FIXED}
     kept["gateways"] = _addresses_kept(old.gateways, settings.gateways)
-    rpz = {field: getattr(old.feeds.rpz, field) for field in _FIXED_OF_RPZ}
-    kept["feeds"] = settings.feeds.model_copy(update={"rpz": settings.feeds.rpz.model_copy(update=rpz)})
+    kept["feeds"] = settings.feeds.model_copy(update={"rpz": _zones_kept(old.feeds.rpz, settings.feeds.rpz)})
     routes = {field: getattr(old.routes, field) for field in _FIXED_OF_ROUTES}
     routes["enabled"] = old.routes.enabled and settings.routes.enabled
     kept["routes"] = settings.routes.model_copy(update=routes)

@@ -1,15 +1,17 @@
-"""TCP and UDP for the zone server, on its own port and on that of the `dns` gateway.
+"""TCP, UDP and TLS for the zone server, on its own ports and on those of the `dns` gateway.
 
-What a peer can do to others is bounded: connections in number, in all and of one address, a request and a message in
-time, a silent connection in time. Who may have no zone is answered once, and disconnected. A transfer is made as fast
-as it is read. Nothing of a peer is logged, its address least of all.
+What a peer can do to others is bounded: connections in number, in all and of one address, from before a handshake until
+nothing is left of them; a handshake, a request and a message in time, a silent connection in time. Who may have no zone
+is answered once, and disconnected. A transfer is made as fast as it is read. Nothing of a peer is logged, its address
+least of all.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import socket
+from collections import Counter
+from dataclasses import dataclass
 from functools import partial
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 from typing import TYPE_CHECKING, cast
@@ -20,14 +22,20 @@ import structlog
 from blocker._native import DnsDatagrams
 from blocker.errors import ServeError
 from blocker.feeds.glance import HEAD_BYTES
-from blocker.sockets import BACKLOG, answer_from_asked, bind, shown
+from blocker.feeds.tally import Failure
+from blocker.feeds.transport_security import ZoneGuest, credentials, is_protected
+from blocker.sockets import BACKLOG, answer_from_asked, bind_both, close_both, shown
+from blocker.tls_server import TlsServer
 
 if TYPE_CHECKING:
+    import socket
+    import ssl
     from collections.abc import Callable
 
     from blocker._native import DnsDatagram
     from blocker.feed_section import RpzSettings
     from blocker.feeds.transfer import ZoneServer
+    from blocker.feeds.transport_security import Credentials
 
 # Datagrams under way at once; more are dropped, as UDP may.
 MAX_DATAGRAMS = 256
@@ -43,8 +51,16 @@ LEAST_SHARE = 4
 # Bits of an IPv6 address that say whose it is: the rest is its owner's to choose.
 _SITE_BITS = 64
 SETTING = "BLOCKER_FEEDS__RPZ__PORT"
+TLS_SETTING = "BLOCKER_FEEDS__RPZ__TLS_PORT"
 
 log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """One of the places of connections, and whose it is; not known: None."""
+
+    of: IPv4Address | IPv6Network | None
 
 
 class ZoneListener:
@@ -53,18 +69,27 @@ class ZoneListener:
     Args:
         server: Who answers.
         settings: Where it listens, and the limits.
+
+    Raises:
+        ServeError: The certificate cannot be used.
     """
 
     def __init__(self, server: ZoneServer, settings: RpzSettings) -> None:
         self.server = server
         self.limits = settings
         self.addresses: list[str] = []
-        self._servers: list[asyncio.Server] = []
+        self.tls_addresses: list[str] = []  # once started
+        self._servers: list[asyncio.Server | TlsServer[_Place]] = []
         self._datagrams: list[socket.socket] = []
         self._batch = DnsDatagrams()
-        self._connections: dict[asyncio.Task[None], IPv4Address | IPv6Network | None] = {}  # and of whom each is
+        self._connections: set[asyncio.Task[None]] = set()
+        self._places = Counter[IPv4Address | IPv6Network | None]()  # of connections and handshakes, by whose they are
+        self._shown: Credentials | None = None
+        self._ready: Credentials | None = None  # of the next `configure`
         self._answering: set[asyncio.Task[None]] = set()
         self._handed = (0, 0)  # a second of the loop's clock, and how many datagrams were handed over in it
+        self.prepare(settings)
+        self.configure(settings)
 
     @property
     def origins(self) -> list[bytes]:
@@ -73,8 +98,27 @@ class ZoneListener:
 
     @property
     def connections(self) -> int:
-        """How many there are."""
-        return len(self._connections)
+        """How many there are, with handshakes."""
+        return self._places.total()
+
+    @property
+    def expires(self) -> float | None:
+        """When the certificate ends, in Unix seconds; None: there is none."""
+        return None if self._shown is None else self._shown.expires
+
+    def prepare(self, settings: RpzSettings) -> None:
+        """Read what `configure` with these needs, so that it cannot fail then.
+
+        Raises:
+            ServeError: The certificate cannot be used; nothing has changed.
+        """
+        self._ready = credentials(settings)
+
+    def configure(self, settings: RpzSettings) -> None:
+        """Take over other limits at once, and for new connections the certificate that was prepared."""
+        self.limits = settings
+        if settings.tls_certificate is not None:
+            self._shown = self._ready or self._shown
 
     async def start(self) -> None:
         """Listen.
@@ -82,23 +126,26 @@ class ZoneListener:
         Raises:
             ServeError: An address cannot be had.
         """
-        loop = asyncio.get_running_loop()
-        sockets = bind(self.limits.host, self.limits.port, SETTING)
-        self.addresses = [shown(*one.getsockname()[:2]) for one in sockets]
+        limits = self.limits
+        clear = bind_both(limits.host, limits.port, SETTING)
         try:
-            datagrams = [_beside(one) for one in sockets]
-        except OSError:
-            for one in sockets:
-                one.close()
-            raise ServeError(
-                f"address {self.addresses[0]} cannot be had for UDP; set {SETTING} or stop the other program"
-            ) from None
-        for one in sockets:
+            over_tls = [] if self._shown is None else bind_both(limits.host, limits.tls_port, TLS_SETTING)
+        except ServeError:
+            close_both(clear)
+            raise
+        self.addresses = [shown(*one.getsockname()[:2]) for one, _ in clear]
+        self.tls_addresses = [shown(*one.getsockname()[:2]) for one, _ in over_tls]
+        for one, _ in clear:
             self._servers.append(await asyncio.start_server(self._connected, sock=one, backlog=BACKLOG))
-        self._datagrams = datagrams
-        for one in datagrams:
-            answer_from_asked(one)
-            loop.add_reader(one.fileno(), self._receive, one)
+        for one, _ in over_tls:
+            self._servers.append(TlsServer(
+                one, enter=self._enter, leave=self._failed, protocol=partial(ZoneGuest, self._encrypted),
+                context=self._context, handshake_seconds=lambda: self.limits.request_seconds,
+            ))  # fmt: skip
+        for _, beside in clear + over_tls:
+            self._datagrams.append(beside)
+            answer_from_asked(beside)
+            asyncio.get_running_loop().add_reader(beside.fileno(), self._receive, beside)
 
     async def stop(self) -> None:
         """Listen no more and cut off what is under way: a secondary comes again by itself; may be called twice."""
@@ -156,17 +203,29 @@ class ZoneListener:
         protocol.data_received(data)
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task, peer = asyncio.current_task(), _peer(writer.get_extra_info("peername"))
-        of = _site(peer)
-        if task is None or not self._has_room(of):
-            self.server.refused_connection()
+        place = self._enter(writer.get_extra_info("peername"))
+        if place is None:
             writer.transport.abort()
-            return
-        self._connections[task] = of
+        else:
+            await self._hold(place, reader, writer)
+
+    async def _encrypted(self, place: _Place, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if not is_protected(writer.get_extra_info("ssl_object"), self.limits):  # it does not say that it speaks DNS
+            self._failed(place)
+            writer.transport.abort()
+        else:
+            await self._hold(place, reader, writer)
+
+    async def _hold(self, place: _Place, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Serve a connection until nothing is left of it: a peer that does not read keeps its place so long."""
+        task = cast("asyncio.Task[None]", asyncio.current_task())
+        self._connections.add(task)
         writer.transport.set_write_buffer_limits(high=WRITE_HIGH_BYTES)
         try:
-            await self._serve(reader, writer, peer)
+            await self._serve(reader, writer)
             writer.close()
+            async with asyncio.timeout(self.limits.request_seconds):
+                await writer.wait_closed()
         except (OSError, EOFError, TimeoutError):  # went away, cut, too slow
             writer.transport.abort()
         except asyncio.CancelledError:  # at a stop
@@ -175,15 +234,35 @@ class ZoneListener:
             log.exception("a transfer failed unexpectedly", exc_info=error)
             writer.transport.abort()
         finally:
-            del self._connections[task]
+            self._connections.discard(task)
+            self._leave(place)
 
-    def _has_room(self, of: IPv4Address | IPv6Network | None) -> bool:
-        most, there = self.limits.max_connections, [*self._connections.values()]
-        return len(there) < most and there.count(of) < max(LEAST_SHARE, most // SHARE)
+    def _enter(self, peer: object) -> _Place | None:
+        """Take a place for a connection, to be given back to `_leave`; None: there is none for it."""
+        place, most = _Place(_site(_peer(peer))), self.limits.max_connections
+        if self.connections >= most or self._places[place.of] >= max(LEAST_SHARE, most // SHARE):
+            self.server.refused_connection()
+            return None
+        self._places[place.of] += 1
+        return place
 
-    async def _serve(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, peer: IPv4Address | IPv6Address | None
-    ) -> None:
+    def _leave(self, place: _Place) -> None:
+        self._places[place.of] -= 1
+        if not self._places[place.of]:
+            del self._places[place.of]  # nothing of a peer is kept
+
+    def _failed(self, place: _Place) -> None:
+        """Give up one whose handshake came to nothing."""
+        self._leave(place)
+        self.server.refused_connection(Failure.HANDSHAKE)
+
+    def _context(self) -> ssl.SSLContext:
+        if self._shown is None:
+            raise ServeError("feeds.rpz: there is no certificate")
+        return self._shown.context
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        peer, link = _peer(writer.get_extra_info("peername")), writer.get_extra_info("ssl_object")
         limits = self.limits
         while True:
             try:
@@ -196,7 +275,9 @@ class ZoneListener:
             async with asyncio.timeout(limits.request_seconds):
                 message = await reader.readexactly(length)
             good = True
-            async with contextlib.aclosing(self.server.respond(message, tcp=True, peer=peer)) as answer:
+            tls = is_protected(link, self.limits)
+            responding = self.server.respond(message, tcp=True, tls=tls, peer=peer, idle_seconds=limits.idle_seconds)
+            async with contextlib.aclosing(responding) as answer:
                 async for one in answer:
                     writer.write(len(one).to_bytes(2, "big") + one)
                     async with asyncio.timeout(limits.request_seconds):
@@ -209,20 +290,6 @@ class ZoneListener:
 def _send(one: socket.socket, datagram: DnsDatagram, message: bytes) -> None:
     if one.fileno() >= 0:  # it was not stopped meanwhile
         datagram.answer(one.fileno(), message)
-
-
-def _beside(stream: socket.socket) -> socket.socket:
-    """A UDP socket at the address of a TCP one."""
-    opened = socket.socket(stream.family, socket.SOCK_DGRAM)
-    try:
-        if stream.family == socket.AF_INET6:
-            opened.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        opened.bind(stream.getsockname())
-        opened.setblocking(False)
-    except OSError:
-        opened.close()
-        raise
-    return opened
 
 
 def _is_good(answer: bytes) -> bool:

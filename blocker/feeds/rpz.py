@@ -55,6 +55,7 @@ class RpzFeed:
 
     Raises:
         KeyMaterialError: There is no seal key, or a TSIG key cannot be used.
+        ServeError: The certificate cannot be used.
     """
 
     name = "rpz"
@@ -74,7 +75,7 @@ class RpzFeed:
         self.server = ZoneServer(settings.max_transfers, settings.request_seconds)
         self.listener = ZoneListener(self.server, settings)
         self.notifier = Notifier()
-        self.counts = ZoneCounts(lambda: self._zones.values())
+        self.counts = ZoneCounts(lambda: self._zones.values(), lambda: self.listener.expires)
         self._zones: dict[str, Served] = {}
         self._made: dict[str, Basis] = {}
         self._lists: dict[str, frozenset[str]] = {}  # of the versions that are served
@@ -88,11 +89,23 @@ class RpzFeed:
 
     @property
     def addresses(self) -> list[str]:
-        """Where it listens, once started."""
-        return self.listener.addresses
+        """Where it listens, once started; those for TLS come last."""
+        return [*self.listener.addresses, *self.listener.tls_addresses]
+
+    def prepare(self, settings: RpzSettings) -> None:
+        """Read what `configure` with these needs, so that it cannot fail then.
+
+        Raises:
+            KeyMaterialError: A TSIG key cannot be used; nothing has changed.
+            ServeError: The certificate cannot be used; nothing has changed.
+        """
+        load_keys(settings.keys)
+        self.listener.prepare(settings)
 
     def configure(self, settings: RpzSettings, policies: Iterable[Policy], poll_seconds: float) -> None:
-        """Use other zones, keys, secondaries and limits from now on; a zone that stays keeps its version meanwhile.
+        """Use other zones, keys, secondaries and limits, and the certificate that was prepared, from now on.
+
+        A zone that stays keeps its version meanwhile.
 
         Raises:
             KeyMaterialError: A TSIG key cannot be used; nothing has changed.
@@ -100,7 +113,7 @@ class RpzFeed:
         self._keys = load_keys(settings.keys)
         self._policies = {DEFAULT_POLICY: Policy(), **{policy.name: policy for policy in policies}}
         self._poll_seconds = poll_seconds
-        self.listener.limits = settings
+        self.listener.configure(settings)
         zones = {}
         for name, one in settings.zones.items():
             plan, known = Plan.of(name, one), self._zones.get(name)

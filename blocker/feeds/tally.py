@@ -32,10 +32,12 @@ class Failure(StrEnum):
     """Why a request about a zone, or a transfer of it, came to nothing."""
 
     ACCESS = "access"  # neither its key nor its network may have the zone
+    CLEAR = "clear"  # a transfer in clear text, where it must be over TLS
     SIGNATURE = "signature"  # the key, the secret or the clock is another one
     UNREADY = "unready"  # there is no version yet
     BUSY = "busy"  # as many transfers as there may be
     CONNECTIONS = "connections"  # as many as there may be, in all or of one address: whichever zone they were for
+    HANDSHAKE = "handshake"  # no TLS came of it, or not as it must be: whichever zone it was for
     CUT = "cut"  # the secondary went away, or did not read
 
 
@@ -54,6 +56,13 @@ class Sent(StrEnum):
     WHOLE = "whole"
     DIFFERENCE = "difference"
     CURRENT = "current"  # the secondary had it already
+
+
+class Transport(StrEnum):
+    """What a transfer went over."""
+
+    TLS = "tls"  # as RFC 9103 has it, and with a certificate where one must be shown
+    CLEAR = "clear"  # all else
 
 
 class Standing(StrEnum):
@@ -148,7 +157,7 @@ class Tally:
     """Of one zone.
 
     Attributes:
-        sent: Transfers by question (`axfr`, `ixfr`) and by what they were.
+        sent: Transfers by question (`axfr`, `ixfr`), by what they were and by what they went over.
         bytes: Of their messages, by question; of those that were cut too.
         failed: What came to nothing.
         notices: What was told.
@@ -157,7 +166,7 @@ class Tally:
         checked: When it last was what the store has.
     """
 
-    sent: Counter[tuple[str, Sent]] = field(default_factory=Counter)
+    sent: Counter[tuple[str, Sent, Transport]] = field(default_factory=Counter)
     bytes: Counter[str] = field(default_factory=Counter)
     failed: Counter[Failure] = field(default_factory=Counter)
     notices: Counter[Notice] = field(default_factory=Counter)

@@ -1,12 +1,14 @@
 """The primary of the zones: a DNS message in, the messages of its answer out. It binds no socket.
 
     server.answers(name)                      whether a name is one of these zones, or in one
-    async for message in server.respond(wire, tcp=True, peer=address): …
+    async for message in server.respond(wire, tcp=True, tls=True, peer=address): …
 
 Answered are SOA and NS of a zone's own name, AXFR (RFC 5936) and IXFR (RFC 1995) over TCP, and only to who may have the
 zone: by TSIG (RFC 8945) or, where a resolver knows none, by its network. An IXFR over UDP is answered with the SOA, so
 that the secondary comes over TCP. What is in a zone can be had by transfer alone: every other question is refused.
-Whoever asks learns nothing by an error but its code, and is not logged.
+A zone that is `tls_only` is transferred over TLS alone (RFC 9103), while its SOA is told over everything: it says
+nothing of what is in the zone, and resolvers look for it by UDP. Whoever asks learns nothing by an error but its code,
+and over a connection which kind of refusal it is (RFC 8914). Nobody is logged.
 
 Over UDP every refusal is under twice its query, and so is all that is signed. An unsigned SOA is up to four times as
 long (some 90 bytes) and goes to addresses of the zone's `networks` alone: secondaries that know no TSIG come for it.
@@ -29,14 +31,15 @@ import dns.opcode
 import dns.rcode
 import dns.rrset
 from dns.rdataclass import IN
-from dns.rdatatype import AXFR, IXFR, NS, OPT, SOA
+from dns.rdatatype import AXFR, IXFR, NS, SOA
 
 from blocker._native import ZoneMessages
 from blocker.feeds import signing
+from blocker.feeds.edns import NOT_SUPPORTED, PROHIBITED, Edns
 from blocker.feeds.glance import HEAD_BYTES, is_plain, question_of
 from blocker.feeds.history import condensed
 from blocker.feeds.signing import Keyring, Signer
-from blocker.feeds.tally import Failure, Sent, Tally
+from blocker.feeds.tally import Failure, Sent, Tally, Transport
 from blocker.feeds.zone import is_newer
 
 if TYPE_CHECKING:
@@ -48,14 +51,10 @@ if TYPE_CHECKING:
     from blocker.feeds.tally import Contact
     from blocker.feeds.zone import Plan, Record, Version
 
-# Bytes of one message over TCP: its length has 16 bits (RFC 1035 section 4.2.2).
-MAX_MESSAGE = 65_535
 # Messages made in one go in a thread: few hops, and 256 KiB waiting at most.
 BATCH = 4
 _QR = 0x8000
 _OPCODE = 0x7800
-# EDNS(0) without options: whoever sends one gets one (RFC 6891 section 6.1.1).
-_OPT = struct.pack("!BHHIH", 0, 41, 1232, 0, 0)
 
 
 @dataclass(slots=True)
@@ -98,14 +97,47 @@ class Served:
 
 
 @dataclass(frozen=True, slots=True)
-class _Request:
+class _Way:
+    """How something came."""
+
+    tcp: bool
+    tls: bool
+    peer: IPv4Address | IPv6Address | None
+    idle_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """What was asked, by whomever."""
+
     message: dns.message.Message
-    asked: bytes
+    question: bytes
+    edns: Edns
+    signer: Signer | None = None
+
+    def refuse(self, code: int, error: int | None = None) -> bytes:
+        """An answer that has nothing but the question and a code, and why, if that is told."""
+        flags = _QR | (self.message.flags & dns.flags.RD) | (code & 0xF)
+        wire = struct.pack("!6H", self.message.id, flags, 1, 0, 0, 0) + self.question
+        return self.signed(wire, code, error)
+
+    def signed(self, wire: bytes, code: int = 0, error: int | None = None) -> bytes:
+        """An answer of one message with its OPT and signature."""
+        signer = self.signer
+        wire = self.edns.append(wire, after=signer.reserve if signer else 0, code=code, error=error)
+        return wire if signer is None else signer.sign(wire)
+
+
+@dataclass(frozen=True, slots=True)
+class _Request:
+    """What somebody asks who may have the zone."""
+
+    asked: _Asked
     name: dns.name.Name
     kind: int
-    signer: Signer | None
     key: dns.name.Name | None
     peer: IPv4Address | IPv6Address | None
+    transport: Transport
 
 
 class ZoneServer:
@@ -133,23 +165,37 @@ class ZoneServer:
         """The zones' names on the wire."""
         return [served.plan.wire_origin for served in self._zones.values()]
 
-    def refused_connection(self) -> None:
-        """Note one that was refused; which zone it was for nobody knows."""
+    def refused_connection(self, why: Failure = Failure.CONNECTIONS) -> None:
+        """Note one of which nothing came; which zone it was for nobody knows."""
         for served in self._zones.values():
-            served.tally.failed[Failure.CONNECTIONS] += 1
+            served.tally.failed[why] += 1
 
     def answers(self, name: dns.name.Name) -> bool:
         """Whether a name is a zone's own or below it, so that nobody else is to be asked about it."""
         return any(name.is_subdomain(origin) for origin in self._zones)
 
     async def respond(
-        self, wire: bytes, *, tcp: bool, peer: IPv4Address | IPv6Address | None
+        self,
+        wire: bytes,
+        *,
+        tcp: bool,
+        peer: IPv4Address | IPv6Address | None,
+        tls: bool = False,
+        idle_seconds: float = 0.0,
     ) -> AsyncGenerator[bytes, None]:
-        """The messages that answer one, each made when it is asked for; none to what is no question."""
+        """The messages that answer one, each made when it is asked for; none to what is no question.
+
+        Args:
+            wire: The message.
+            tcp: Whether it came over a connection.
+            peer: Whose it is.
+            tls: Whether the connection is encrypted as a transfer's should be.
+            idle_seconds: How long the connection stays while it is silent, for who asks; 0: that is not told.
+        """
         if len(wire) < HEAD_BYTES or struct.unpack_from("!H", wire, 2)[0] & _QR:
             return
         try:
-            answer = self._checked(wire, tcp=tcp, peer=peer)
+            answer = self._checked(wire, _Way(tcp, tls, peer, idle_seconds))
         except Exception:  # noqa: BLE001 - a peer's bytes: whatever they break, the answer is the same
             yield _bare(wire, dns.rcode.FORMERR)
             return
@@ -166,7 +212,7 @@ class ZoneServer:
                 await self._running.acquire()
         except TimeoutError:
             served.tally.failed[Failure.BUSY] += 1
-            yield _refusal(request.message, request.asked, dns.rcode.SERVFAIL, request.signer)
+            yield request.asked.refuse(dns.rcode.SERVFAIL)
             return
         try:
             async with contextlib.aclosing(self._transfer(request, served)) as messages:
@@ -175,49 +221,54 @@ class ZoneServer:
         finally:
             self._running.release()
 
-    def _checked(
-        self, wire: bytes, *, tcp: bool, peer: IPv4Address | IPv6Address | None
-    ) -> bytes | tuple[_Request, Served]:
+    def _checked(self, wire: bytes, way: _Way) -> bytes | tuple[_Request, Served]:
         """The request and its zone, or what is answered at once."""
         if struct.unpack_from("!H", wire, 2)[0] & _OPCODE != dns.opcode.to_flags(dns.opcode.QUERY):
             return _bare(wire, dns.rcode.NOTIMP)
         if not is_plain(wire):  # from anybody so far: what it could cost is bounded before it is parsed
             return _bare(wire, dns.rcode.FORMERR)
-        message, asked = dns.message.from_wire(wire, keyring=False), question_of(wire)
+        message = dns.message.from_wire(wire, keyring=False)
+        edns = Edns.of(message, tcp=way.tcp, tls=way.tls, idle_seconds=way.idle_seconds)
+        asked = _Asked(message, question_of(wire), edns)
         question = message.question[0]
         if message.edns > 0:  # told which version is known here (RFC 6891 section 6.1.3)
-            return _refusal(message, asked, dns.rcode.BADVERS)
+            return asked.refuse(dns.rcode.BADVERS)
         served = self._zones.get(question.name) if question.rdclass == IN else None
-        signer = None
         if message.tsig is not None:
             error = signing.check(wire, self._keys)
             if error:
                 if served is not None:
                     served.tally.failed[Failure.SIGNATURE] += 1
-                return self._bad_signature(message, asked, error)
-            signer = Signer(self._keys[message.tsig.name], message.mac or b"")
+                return self._bad_signature(asked, error)
+            asked = replace(asked, signer=Signer(self._keys[message.tsig.name], message.mac or b""))
         transfer = question.rdtype in (AXFR, IXFR)
         if served is None:
-            return _refusal(message, asked, dns.rcode.NOTAUTH if transfer else dns.rcode.REFUSED, signer)
+            return asked.refuse(dns.rcode.NOTAUTH if transfer else dns.rcode.REFUSED)
         key = None if message.tsig is None else message.tsig.name
-        if not _may_have(served.plan, key, peer):
+        if not _may_have(served.plan, key, way.peer):
             served.tally.failed[Failure.ACCESS] += 1
-            return _refusal(message, asked, dns.rcode.REFUSED, signer)
+            return asked.refuse(dns.rcode.REFUSED, PROHIBITED)
         if not (transfer or question.rdtype in (SOA, NS)):
-            return _refusal(message, asked, dns.rcode.REFUSED, signer)
-        if question.rdtype == AXFR and not tcp:
-            return _refusal(message, asked, dns.rcode.FORMERR, signer)
+            # Over TLS this is what resolvers find that try whether they could ask here (RFC 9103 section 7.8).
+            return asked.refuse(dns.rcode.REFUSED, NOT_SUPPORTED if way.tls else None)
+        if transfer and served.plan.settings.tls_only and not way.tls:
+            served.tally.failed[Failure.CLEAR] += 1
+            return asked.refuse(dns.rcode.REFUSED, PROHIBITED)
+        if question.rdtype == AXFR and not way.tcp:
+            return asked.refuse(dns.rcode.FORMERR)
         if served.version is None:
             served.tally.failed[Failure.UNREADY] += 1
-            return _refusal(message, asked, dns.rcode.SERVFAIL, signer)
-        return _Request(message, asked, question.name, question.rdtype, signer, key, peer), served
+            return asked.refuse(dns.rcode.SERVFAIL)
+        transport = Transport.TLS if way.tls else Transport.CLEAR
+        return _Request(asked, question.name, question.rdtype, key, way.peer, transport), served
 
-    def _bad_signature(self, message: dns.message.Message, asked: bytes, error: int) -> bytes:
-        answer = _refusal(message, asked, dns.rcode.NOTAUTH)
+    def _bad_signature(self, asked: _Asked, error: int) -> bytes:
+        message = asked.message
         if error == dns.rcode.BADTIME and message.tsig is not None:  # signed, and says what time it is here
             now = int(time.time()).to_bytes(6, "big")
-            return Signer(self._keys[message.tsig.name], message.mac or b"", error=error, other=now).sign(answer)
-        return signing.unsigned_error(message, answer, error)
+            signer = Signer(self._keys[message.tsig.name], message.mac or b"", error=error, other=now)
+            return replace(asked, signer=signer).refuse(dns.rcode.NOTAUTH)
+        return signing.unsigned_error(message, asked.refuse(dns.rcode.NOTAUTH), error)
 
     async def _transfer(self, request: _Request, served: Served) -> AsyncGenerator[bytes, None]:
         version = served.version
@@ -225,15 +276,16 @@ class ZoneServer:
             return
         serial = _known(request)
         if request.kind == IXFR and serial is None:
-            yield _refusal(request.message, request.asked, dns.rcode.FORMERR, request.signer)
+            yield request.asked.refuse(dns.rcode.FORMERR)
             return
         # Looked up now, since a new version may take this one's place at any time.
         steps = () if serial is None else served.history.since(serial)
         what, parts = await asyncio.to_thread(_parts, version, serial, steps)
-        flags = _QR | dns.flags.AA | (request.message.flags & dns.flags.RD)
+        asked = request.asked.message
+        flags = _QR | dns.flags.AA | (asked.flags & dns.flags.RD)
         plan = version.plan  # what is served may be configured otherwise by now
-        messages = ZoneMessages(request.message.id, flags, plan.wire_origin, request.kind, plan.records, parts)
-        writer = _Writer(messages, request.signer, edns=request.message.edns >= 0)
+        messages = ZoneMessages(asked.id, flags, plan.wire_origin, request.kind, plan.records, parts)
+        writer = _Writer(messages, request.asked)
         tally, question = served.tally, "axfr" if request.kind == AXFR else "ixfr"
         ended = False
         try:
@@ -244,7 +296,7 @@ class ZoneServer:
             ended = True
         finally:
             if ended:
-                tally.sent[question, what] += 1
+                tally.sent[question, what, request.transport] += 1
                 if what is not Sent.CURRENT:
                     served.sent(request, version.serial)
             else:
@@ -254,15 +306,15 @@ class ZoneServer:
 class _Writer:
     """Makes the messages of a transfer; for a thread."""
 
-    def __init__(self, messages: ZoneMessages, signer: Signer | None, *, edns: bool) -> None:
-        self._messages, self._signer, self._edns = messages, signer, edns
-        self._limit = MAX_MESSAGE - len(_OPT) - (signer.reserve if signer else 0)
+    def __init__(self, messages: ZoneMessages, asked: _Asked) -> None:
+        self._messages, self._signer, self._edns = messages, asked.signer, asked.edns
+        self._reserve = asked.signer.reserve if asked.signer else 0
+        self._limit = asked.edns.limit(self._reserve)
 
     def batch(self) -> list[bytes]:
         made: list[bytes] = []
         while len(made) < BATCH and (message := self._messages.next(self._limit)) is not None:
-            if self._edns:
-                message, self._edns = signing.append(message, _OPT), False
+            message = self._edns.append(message, after=self._reserve)  # each has one (RFC 9103 section 6.3.4)
             made.append(message if self._signer is None else self._signer.sign(message, more=True))
         return made
 
@@ -271,7 +323,7 @@ def _known(request: _Request) -> int | None:
     """The version that the secondary has; None: it says none, or asks for the whole zone."""
     if request.kind == AXFR:
         return None
-    known = [data for rrset in request.message.authority if rrset.rdtype == SOA for data in rrset]
+    known = [data for rrset in request.asked.message.authority if rrset.rdtype == SOA for data in rrset]
     return known[0].serial if len(known) == 1 else None
 
 
@@ -294,26 +346,15 @@ def _may_have(plan: Plan, key: dns.name.Name | None, peer: IPv4Address | IPv6Add
 
 def _top(request: _Request, served: Served) -> bytes:
     """The SOA or NS of a zone."""
-    message, version = request.message, served.version
+    message, version = request.asked.message, served.version
     answer = dns.message.Message(message.id)
     answer.flags = dns.flags.QR | dns.flags.AA | (message.flags & dns.flags.RD)
     answer.question = list(message.question)
-    if message.edns >= 0:
-        answer.use_edns(0, 0, 1232)
     if version is not None:
         plan = version.plan
         data = plan.ns if request.kind == NS else plan.soa(version.serial)
         answer.answer.append(dns.rrset.from_rdata(request.name, plan.settings.ttl, data))
-    wire = answer.to_wire()
-    return wire if request.signer is None else request.signer.sign(wire)
-
-
-def _refusal(message: dns.message.Message, asked: bytes, code: int, signer: Signer | None = None) -> bytes:
-    """An answer that has nothing but the question and a code."""
-    opt = b"" if message.edns < 0 else struct.pack("!BHHIH", 0, OPT, 1232, code >> 4 << 24, 0)
-    flags = _QR | (message.flags & dns.flags.RD) | (code & 0xF)
-    wire = struct.pack("!6H", message.id, flags, 1, 0, 0, bool(opt)) + asked + opt
-    return wire if signer is None else signer.sign(wire)
+    return request.asked.signed(answer.to_wire())
 
 
 def _bare(wire: bytes, code: int) -> bytes:

@@ -10,10 +10,14 @@
 | `blocker_zone_expire_seconds`             | zone                 | after which one that reaches nobody drops it      |
 | `blocker_zone_history_versions`           | zone                 | earlier versions that can be had as differences   |
 | `blocker_zone_tsig_keys`                  | zone                 | keys that may have it; 0: networks alone          |
-| `blocker_zone_transfers_total`            | zone, question, sent | axfr, ixfr to the end; whole, difference, current |
+| `blocker_zone_certificate_expiry_seconds` |                      | until the first certificate for TLS ends; none:   |
+|                                           |                      | no TLS. Negative: it has                          |
+| `blocker_zone_transfers_total`            | zone, question,      | axfr, ixfr to the end; whole, difference,         |
+|                                           | sent, transport      | current; over tls (RFC 9103), in clear text       |
 | `blocker_zone_transfer_bytes_total`       | zone, question       | of their messages; of those that were cut too     |
-| `blocker_zone_failures_total`             | zone, reason         | access, signature, unready, busy; cut transfers;  |
-|                                           |                      | connections refused, which count for every zone   |
+| `blocker_zone_failures_total`             | zone, reason         | access, clear, signature, unready, busy; cut      |
+|                                           |                      | transfers; connections refused and handshakes,    |
+|                                           |                      | which count for every zone                        |
 | `blocker_zone_notices_total`              | zone, result         | datagrams sent, acknowledged, refused, unanswered |
 | `blocker_zone_secondary_lag`              | zone, secondary      | by how much its serial is behind; none: not known |
 | `blocker_zone_secondary_behind_seconds`   | zone, secondary      | for how long it has been; none: not known         |
@@ -40,7 +44,7 @@ from typing import TYPE_CHECKING
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from blocker.feeds.tally import Failure, Notice, Sent, Standing
+from blocker.feeds.tally import Failure, Notice, Sent, Standing, Transport
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -56,18 +60,23 @@ class ZoneCounts(Collector):
 
     Args:
         served: The zones as they are now.
+        expires: When the certificate ends, in Unix seconds; None: there is none.
 
     Cost: some 100 µs a zone.
     """
 
-    def __init__(self, served: Callable[[], Iterable[Served]]) -> None:
+    def __init__(
+        self, served: Callable[[], Iterable[Served]], expires: Callable[[], float | None] = lambda: None
+    ) -> None:
         self._served = served
+        self._expires = expires
 
     def collect(self) -> Iterator[Metric]:
         """See `Collector`."""
         zones = list(self._served())
         yield from _versions(zones)
         yield from _ages(zones)
+        yield _certificate(self._expires())
         yield from _transfers(zones)
         yield from _secondaries(zones)
 
@@ -112,9 +121,18 @@ def _ages(zones: Iterable[Served]) -> Iterator[Metric]:
     yield from (built, checked)
 
 
+def _certificate(expires: float | None) -> Metric:
+    left = GaugeMetricFamily(
+        "blocker_zone_certificate_expiry_seconds", "Until the first certificate for transfers over TLS ends."
+    )
+    if expires is not None:
+        left.add_metric([], expires - time.time())
+    return left
+
+
 def _transfers(zones: Iterable[Served]) -> Iterator[Metric]:
     sent = CounterMetricFamily(
-        "blocker_zone_transfers", "Transfers sent to the end.", labels=["zone", "question", "sent"]
+        "blocker_zone_transfers", "Transfers sent to the end.", labels=["zone", "question", "sent", "transport"]
     )
     size = CounterMetricFamily(
         "blocker_zone_transfer_bytes", "Bytes of transfers' messages.", labels=["zone", "question"]
@@ -129,7 +147,8 @@ def _transfers(zones: Iterable[Served]) -> Iterator[Metric]:
             size.add_metric([name, question], tally.bytes[question])
             for what in Sent:
                 if (question, what) == ("axfr", Sent.WHOLE) or question == "ixfr":
-                    sent.add_metric([name, question, what], tally.sent[question, what])
+                    for transport in Transport:
+                        sent.add_metric([name, question, what, transport], tally.sent[question, what, transport])
         for reason in Failure:
             failed.add_metric([name, reason], tally.failed[reason])
         for result in Notice:

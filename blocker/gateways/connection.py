@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Protocol, cast
 
+from blocker.tls_server import Guest
+
 if TYPE_CHECKING:
     from blocker.gateways.listener import Listener
 
@@ -53,7 +55,7 @@ class WaitingSession(Session, Protocol):
         """Learn where to write, and to whom: an address as sockets have them, to be kept nowhere."""
 
 
-class StreamConnection(asyncio.Protocol):
+class StreamConnection(asyncio.Protocol, Guest):
     """See the module.
 
     Args:

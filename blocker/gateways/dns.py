@@ -24,13 +24,12 @@ from blocker.gateways.dns_stream import StreamSession, address_of
 from blocker.gateways.forwarder import Forwarder
 from blocker.gateways.listener import Listener, close_all
 from blocker.gateways.shares import Shares
-from blocker.gateways.tls_server import TlsServer
 from blocker.sockets import answer_from_asked, bind, shown
+from blocker.tls_server import TlsServer, server_context
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
     from ipaddress import IPv4Address, IPv6Address
-    from pathlib import Path
 
     from blocker._native import DnsDatagram, DnsFound, DnsQuestion
     from blocker.gateways.dns_load import Fate
@@ -168,7 +167,10 @@ class DnsListener(Listener):
         """See `Listener`: the certificate."""
         chosen = cast("DnsSettings", settings)
         if chosen.tls_certificate is not None and chosen.tls_key is not None:
-            self._ready_tls = _tls_context(chosen.tls_certificate, chosen.tls_key)
+            # Clients may be old ones (RFC 7858); what is about zones is held to more by who answers it.
+            self._ready_tls = server_context(
+                chosen.tls_certificate, chosen.tls_key, of="gateway dns", minimum=ssl.TLSVersion.TLSv1_2
+            )
 
     def configure(self, settings: StreamSettings) -> None:
         """See `Listener`; what is answered from now on, and for new connections the certificate that was prepared."""
@@ -257,18 +259,6 @@ def _prepare(one: socket.socket) -> None:
     with contextlib.suppress(OSError):
         one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _QUEUE_BYTES)
     answer_from_asked(one)
-
-
-def _tls_context(certificate: Path, key: Path) -> ssl.SSLContext:
-    """A new one each time: one that is in use would be left with half of what cannot be loaded."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.set_alpn_protocols(["dot"])
-    try:
-        context.load_cert_chain(certificate, key)
-    except (OSError, ssl.SSLError) as error:
-        raise ServeError(f"gateway dns: tls_certificate and tls_key cannot be used: {type(error).__name__}") from None
-    return context
 
 
 def _reason(settings: DnsReasonSettings) -> tuple[int, str, str]:

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
     from blocker._native import Gate
     from blocker.gateways.connection import Session, WaitingSession
-    from blocker.gateways.tls_server import TlsServer
     from blocker.sections import StreamSettings
+    from blocker.tls_server import TlsServer
 
 # How often limits of time are looked at, in seconds.
 SWEEP_SECONDS = 0.5
@@ -64,7 +64,7 @@ class Listener:
         self.now = 0.0
         self.connections: set[StreamConnection] = set()
         self.ended = asyncio.Event()  # a connection
-        self._servers: list[asyncio.Server | TlsServer] = []
+        self._servers: list[asyncio.Server | TlsServer[int]] = []
         self._sweeper: asyncio.Task[None] | None = None
         self._unix: tuple[Path, int] | None = None
 

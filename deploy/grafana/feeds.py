@@ -108,21 +108,32 @@ def zones(panels: Panels) -> Row:
     row.with_panel(panels.lines(
         "Requests and transfers that failed in an hour",
         [(f"sum by (zone, reason) (increase(blocker_zone_failures_total{{{NODE}}}[1h]))", "{{zone}} {{reason}}")],
-        description="`signature` and `access` again and again: a resolver with another key since a change. `busy`: too many "
-        "transfers at once. `cut`: the resolver went away.",
-        width=THIRD,
+        description="`signature` and `access` again and again: a resolver with another key since a change. `clear` and "
+        "`handshake`: one that does not come over TLS, or not as it must. `busy`: too many transfers at once. `cut`: the "
+        "resolver went away.",
+        width=QUARTER,
     ))  # fmt: skip
     row.with_panel(panels.lines(
         "Notices in an hour",
         [(f"sum by (zone, result) (increase(blocker_zone_notices_total{{{NODE}}}[1h]))", "{{zone}} {{result}}")],
         description="Datagrams that tell of a new version, and what became of them. Without them resolvers learn of it at "
         "their next refresh.",
-        width=THIRD,
+        width=QUARTER,
     ))  # fmt: skip
     row.with_panel(panels.lines(
         "Transfers in an hour",
-        [(f"sum by (zone, sent) (increase(blocker_zone_transfers_total{{{NODE}}}[1h]))", "{{zone}} {{sent}}")],
-        description="Whole zones, differences, and requests of resolvers that had the newest one.", width=THIRD,
+        [(f"sum by (zone, sent, transport) (increase(blocker_zone_transfers_total{{{NODE}}}[1h]))",
+          "{{zone}} {{sent}} {{transport}}")],
+        description="Whole zones, differences, and requests of resolvers that had the newest one; over TLS, or in clear text, "
+        "which shows the names to whoever reads the network.",
+        width=QUARTER,
+    ))  # fmt: skip
+    row.with_panel(panels.lines(
+        "Until the zones' certificate ends",
+        [(f"blocker_zone_certificate_expiry_seconds{{{NODE}}}", "{{instance}}")],
+        description="Of nodes with `tls_certificate`. Under the line: renew it, and send the node SIGHUP. Below 0: resolvers "
+        "take no version any more.",
+        unit="s", width=QUARTER, limit=limits.ZONE_CERTIFICATE_SECONDS, least=None,
     ))  # fmt: skip
     return row
 

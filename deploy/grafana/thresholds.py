@@ -16,6 +16,8 @@ AGE_SHARE = 0.8
 PROPOSAL_SECONDS = 4 * 3600
 # Seconds since a zone was compared with the lists: BlockerZoneUnchecked.
 ZONE_CHECK_AGE_SECONDS = 300
+# Seconds until the zones' certificate ends: BlockerZoneCertificateExpiring.
+ZONE_CERTIFICATE_SECONDS = 7 * 86_400
 # Share of forwarded questions that may come to nothing: BlockerQuestionsUnanswered.
 UNANSWERED_SHARE = 0.25
 # Share of the questions that may wait: BlockerQuestionsNearLimit.

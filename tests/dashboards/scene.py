@@ -15,6 +15,7 @@ import time
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Self
 
+from tests.certificates import Authority
 from tests.dashboards import past
 from tests.dashboards.boards import Window, load
 from tests.dashboards.prometheus_server import PrometheusServer, dated, variables
@@ -156,6 +157,9 @@ upstream_probe = "{probe}"
 [feeds.rpz]
 enabled = true
 port = {zones}
+tls_port = 0
+tls_certificate = "{shown.certificate}"
+tls_key = "{shown.key}"
 [feeds.rpz.zones.police]
 origin = "police.rpz.example"
 networks = ["127.0.0.0/8"]
@@ -169,7 +173,8 @@ def _first(directory: Path, redis: RedisServer, zones: int, resolver: int) -> No
     return Node(
         directory, redis,
         _CONFIGURATION.format(
-            nobody=free_port(), zones=zones, resolver=resolver, probe=_PROBE, secondary=free_port()
+            nobody=free_port(), zones=zones, resolver=resolver, probe=_PROBE, secondary=free_port(),
+            shown=Authority(directory / "authority").sign(),
         ),
         node="first", roles=("control", "ingest"),
     )  # fmt: skip

@@ -12,6 +12,7 @@ import yaml
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
+from blocker.cli.doctor_certificates import SOON_SECONDS
 from deploy.grafana import thresholds
 from deploy.grafana.board import as_json
 from deploy.grafana.panels import DATASOURCE_UID
@@ -134,6 +135,8 @@ def test_drawn_thresholds_are_those_of_the_alerts() -> None:
         limits = re.findall(rf"\bblocker_{metric} > ([0-9.]+)", rules)
         assert {float(limit) for limit in limits} <= {value}, metric
     assert f"blocker_zone_check_age_seconds > {thresholds.ZONE_CHECK_AGE_SECONDS} " in rules
+    assert f"blocker_zone_certificate_expiry_seconds < {thresholds.ZONE_CERTIFICATE_SECONDS}\n" in rules
+    assert thresholds.ZONE_CERTIFICATE_SECONDS == SOON_SECONDS, "doctor says it when the alert does"
     assert f"blocker_dns_waiting > {thresholds.WAITING_SHARE} * " in rules
     assert f'(blocker_dns_questions_share{{answer=~"none|failed"}}) > {thresholds.UNANSWERED_SHARE}\n' in rules
     drawn = {

@@ -19,6 +19,7 @@ import dns.message
 import dns.query
 import dns.rcode
 
+from tests.certificates import NAME, Authority
 from tests.e2e.node import Node
 from tests.e2e.processes import spawn, until
 from tests.redis_server import free_port
@@ -44,9 +45,16 @@ class Feeding(Node):
 
     def __init__(
         self, directory: Path, redis: RedisServer, secondary: int, *, signed: bool = True, zone: str = "",
-        notify: bool = True, **settings: str,
+        notify: bool = True, tls: str | None = None, **settings: str,
     ) -> None:  # fmt: skip
-        self.zone_port = free_port()
+        self.zone_port, self.tls_port = free_port(), free_port()
+        self.authority = Authority(directory / "authority")
+        served = ""
+        if tls is not None:
+            shown = self.authority.sign()
+            served = f'tls_port = {self.tls_port}\ntls_certificate = "{shown.certificate}"\ntls_key = "{shown.key}"\n'
+            served += tls.format(ca=self.authority.certificate)
+            zone += "\ntls_only = true"
         self.zone_file: Path | None = None
         self.zone_options: tuple[str, ...] = ()
         key = (', key = "resolver"' if signed else "") + ("" if notify else ", notify = false")
@@ -57,6 +65,7 @@ class Feeding(Node):
             [feeds.rpz]
             enabled = true
             port = {self.zone_port}
+            {served}
             [feeds.rpz.keys.resolver]
             secret = "{SECRET}"
             [feeds.rpz.zones.police]
@@ -153,6 +162,7 @@ class Resolver(abc.ABC):
     package = ""
     files: tuple[str, ...] = ()
     signed = True  # whether it knows TSIG
+    tls: str | None = None  # what the node is told of TLS for it; None: it cannot
     decides_aliases = True  # whether it looks at where names lead (CNAME)
     notified = True  # whether it is told of new versions
     zone = ""  # more settings of the zone
@@ -205,21 +215,26 @@ class Resolver(abc.ABC):
 
 
 class Bind(Resolver):
-    """BIND."""
+    """BIND, over TLS in both directions."""
 
     package, files = "bind", ("named.conf",)
+    tls = 'tls_client_ca = "{ca}"'
 
     def changes(self, node: Feeding, origin: Origin) -> Iterable[tuple[str, str]]:
         (self.directory / "key").write_text(
             f'key "resolver" {{ algorithm hmac-sha256; secret "{SECRET}"; }};\n', "utf-8"
         )
+        shown = node.authority.sign("resolver.isp.example")
         here = f'pid-file "{self.directory}/pid"; session-keyfile "{self.directory}/session"; dnssec-validation no; '
         here += f"forward only; forwarders {{ 127.0.0.1 port {origin.port}; }};"
         return (
             ("/etc/bind/blocker.key", f"{self.directory}/key"),
             ('directory "/var/cache/bind";', f'directory "{self.directory}"; {here}'),
             ("listen-on port 53", f"listen-on port {self.port}"),
-            (f"primaries {{ {PRIMARY} port 5354", f"primaries {{ 127.0.0.1 port {node.zone_port}"),
+            ("/etc/bind/blocker-ca.pem", str(node.authority.certificate)),
+            ("/etc/bind/resolver.pem", str(shown.certificate)),
+            ("/etc/bind/resolver.key", str(shown.key)),
+            (f"primaries {{ {PRIMARY} port 8854", f"primaries {{ 127.0.0.1 port {node.tls_port}"),
             ("logging {", "controls { };\nlogging {"),
         )
 
@@ -258,6 +273,7 @@ class Unbound(Resolver):
     """Unbound, which knows no TSIG."""
 
     package, files, signed = "unbound", ("unbound.conf",), False
+    tls = "tls_alpn = false"
 
     def changes(self, node: Feeding, origin: Origin) -> Iterable[tuple[str, str]]:
         here = f'directory: "{self.directory}"\n    chroot: ""\n    username: ""\n    pidfile: "{self.directory}/pid"\n'
@@ -265,7 +281,8 @@ class Unbound(Resolver):
         forward = f'forward-zone:\n    name: "example"\n    forward-addr: 127.0.0.1@{origin.port}\n'
         return (
             ("    port: 53\n", f"    port: {self.port}\n    {here}"),
-            (f"primary: {PRIMARY}@5354", f"primary: 127.0.0.1@{node.zone_port}"),
+            ("/etc/unbound/blocker-ca.pem", str(node.authority.certificate)),
+            (f"primary: {PRIMARY}@8854#{NAME}", f"primary: 127.0.0.1@{node.tls_port}#{NAME}"),
             (f"allow-notify: {PRIMARY}", "allow-notify: 127.0.0.1"),
             ("/var/lib/unbound", str(self.directory)),
             ("\nrpz:", f"\n{forward}\nrpz:"),

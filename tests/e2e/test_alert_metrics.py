@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from tests.certificates import Authority
 from tests.e2e.node import Node
 from tests.e2e.processes import program, spawn, until
 from tests.e2e.zone_client import has_looked
@@ -39,6 +40,9 @@ upstreams = ["127.0.0.1:{nobody}"]
 [feeds.rpz]
 enabled = true
 port = {zones}
+tls_port = 0
+tls_certificate = "{shown.certificate}"
+tls_key = "{shown.key}"
 [feeds.rpz.zones.police]
 origin = "police.rpz.example"
 networks = ["127.0.0.0/8"]
@@ -54,7 +58,8 @@ def scraped(tmp_path_factory: pytest.TempPathFactory, redis: RedisServer) -> Ite
     """Full metric name → labels of each sample, of a node to which everything that alerts tell of has happened."""
     directory = tmp_path_factory.mktemp("alerts")
     zones = free_port()
-    configuration = CONFIGURATION.format(nobody=free_port(), zones=zones)
+    shown = Authority(directory / "authority").sign()
+    configuration = CONFIGURATION.format(nobody=free_port(), zones=zones, shown=shown)
     node = Node(directory, redis, configuration, gateways__workers="1", roles=("control", "ingest"))
     try:
         node.push("http://listed.example/gallery/")

@@ -46,10 +46,13 @@ class Chain:
     def __init__(self, directory: Path, redis: RedisServer, origin: Origin, kind: type[Resolver]) -> None:
         port = free_port()
         (directory / "node").mkdir()
-        self.node = Feeding(directory / "node", redis, port, signed=kind.signed, zone=kind.zone, notify=kind.notified)
+        self.node = Feeding(
+            directory / "node", redis, port, signed=kind.signed, zone=kind.zone, notify=kind.notified, tls=kind.tls
+        )
         try:
             self.node.names("http://first.example/")
-            self.resolver = kind(directory / "resolver", self.node, port, origin)
+            # A short name: PowerDNS has a unix socket in it, whose path may have 107 bytes.
+            self.resolver = kind(directory / "r", self.node, port, origin)
         except BaseException:  # nobody else knows of the node yet
             self.node.process.stop()
             raise

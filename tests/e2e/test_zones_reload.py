@@ -137,7 +137,7 @@ def test_a_transfer_goes_on_while_keys_zones_and_settings_change(node: Gateway) 
             assert node.told(port, ZONE, NEW) == "NOERROR"
             until(lambda: node.told(port, LATER, NEW) == "NOERROR")  # noqa: B023
         # The gateway decides as before, and what was under way ends as it began.
-        whole = 'zone="police",question="axfr",sent="whole"'
+        whole = 'zone="police",question="axfr",sent="whole",transport="clear"'
         assert figure(node.process, "blocker_zone_transfers_total", whole) == 0, "it is under way"
         assert rcode(node.dns_port, f"{BLOCKED}.bl.example") == "NOERROR"
         assert rest_of(opened, asked, beginning) == 3 + 2 * len(NAMES) + 1

@@ -9,7 +9,7 @@ import pytest
 
 from blocker.feed_section import SecondarySettings
 from blocker.feeds import tally, zone_metrics
-from blocker.feeds.tally import Failure, Notice, Sent
+from blocker.feeds.tally import Failure, Notice, Sent, Transport
 from blocker.feeds.zone_metrics import ZoneCounts
 from tests.feeds.support import query, version
 from tests.feeds.test_transfer import primary, soa
@@ -32,7 +32,13 @@ CONTRACT: Mapping[str, Mapping[str, Sequence[str]]] = {
     "blocker_zone_expire_seconds": {"zone": ["police"]},
     "blocker_zone_history_versions": {"zone": ["police"]},
     "blocker_zone_tsig_keys": {"zone": ["police"]},
-    "blocker_zone_transfers_total": {"zone": ["police"], "question": ["axfr", "ixfr"], "sent": [*Sent]},
+    "blocker_zone_certificate_expiry_seconds": {},
+    "blocker_zone_transfers_total": {
+        "zone": ["police"],
+        "question": ["axfr", "ixfr"],
+        "sent": [*Sent],
+        "transport": [*Transport],
+    },
     "blocker_zone_transfer_bytes_total": {"zone": ["police"], "question": ["axfr", "ixfr"]},
     "blocker_zone_failures_total": {"zone": ["police"], "reason": [*Failure]},
     "blocker_zone_notices_total": {"zone": ["police"], "result": [*Notice]},
@@ -87,7 +93,7 @@ async def test_names_and_labels_are_the_documented_ones(clock: Clock) -> None:
     its.served.tally.built = its.served.tally.checked = clock.now
     await asks(its, 7)
     seen: dict[str, Mapping[str, set[str]]] = {}
-    for metric in ZoneCounts(lambda: [its.served]).collect():
+    for metric in ZoneCounts(lambda: [its.served], lambda: clock.now + DAY).collect():
         for sample in metric.samples:
             of = seen.setdefault(sample.name, {label: set() for label in sample.labels})
             for label, value in sample.labels.items():

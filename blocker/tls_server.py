@@ -1,4 +1,4 @@
-"""Accepting connections over TLS, with a look at who comes before any of it is spoken.
+"""TLS for listening sockets: what is shown to peers, and a look at who comes before any of it is spoken.
 
 asyncio's own server (`create_server` with `ssl`) makes a connection known once its handshake is over: until then it
 takes a descriptor and is in no limit, and a handshake costs more than many answers.
@@ -8,22 +8,38 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from typing import TYPE_CHECKING
+import ssl
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+from blocker.errors import ServeError
 
 if TYPE_CHECKING:
     import socket
-    import ssl
     from collections.abc import Callable
-
-    from blocker.gateways.connection import StreamConnection
+    from pathlib import Path
 
 # Connections that are accepted before others have a turn.
 _AT_ONCE = 16
 # After which accepting goes on where there was no descriptor left, in seconds.
 _PAUSE_SECONDS = 0.5
+#: What DNS is called in a handshake (ALPN; RFC 7858, RFC 9103 section 7.1).
+DOT = "dot"
+
+_Place = TypeVar("_Place")
 
 
-class TlsServer:
+class Guest(asyncio.BaseProtocol):
+    """A protocol that knows of its peer.
+
+    Attributes:
+        connected: Whether it has one, or had; its place is then its own to leave.
+    """
+
+    __slots__ = ()
+    connected: bool
+
+
+class TlsServer(Generic[_Place]):
     """A listening socket.
 
     Args:
@@ -39,9 +55,9 @@ class TlsServer:
         self,
         listening: socket.socket,
         *,
-        enter: Callable[[object], int | None],
-        leave: Callable[[int], None],
-        protocol: Callable[[int], StreamConnection],
+        enter: Callable[[object], _Place | None],
+        leave: Callable[[_Place], None],
+        protocol: Callable[[_Place], Guest],
         context: Callable[[], ssl.SSLContext],
         handshake_seconds: Callable[[], float],
     ) -> None:
@@ -88,7 +104,7 @@ class TlsServer:
             self._shaking.add(task)
             task.add_done_callback(self._shaking.discard)
 
-    async def _shake_hands(self, accepted: socket.socket, place: int) -> None:
+    async def _shake_hands(self, accepted: socket.socket, place: _Place) -> None:
         connection = self._protocol(place)
         try:
             await self._loop.connect_accepted_socket(
@@ -99,3 +115,50 @@ class TlsServer:
                 with contextlib.suppress(OSError):
                     accepted.close()
                 self._leave(place)
+
+
+def server_context(
+    certificate: Path, key: Path, *, of: str, minimum: ssl.TLSVersion, client_ca: Path | None = None
+) -> ssl.SSLContext:
+    """What is shown to peers: a new one each time, since one that is in use would be left with half of what fails.
+
+    Args:
+        certificate: PEM file with the certificates.
+        key: PEM file with the private key, without a password.
+        of: The section of the configuration, for errors.
+        minimum: The oldest version of TLS that is spoken.
+        client_ca: PEM file with the authorities of which a peer must show a certificate; None: it shows none.
+
+    Raises:
+        ServeError: A file cannot be used; says which, and nothing of what is in it.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = minimum
+    context.set_alpn_protocols([DOT])
+    try:
+        context.load_cert_chain(certificate, key, password=str)  # nobody is there to be asked for one
+    except (OSError, ssl.SSLError) as error:
+        raise ServeError(f"{of}: tls_certificate and tls_key cannot be used: {type(error).__name__}") from None
+    if client_ca is not None:
+        try:
+            context.load_verify_locations(client_ca)
+        except (OSError, ssl.SSLError) as error:
+            raise ServeError(f"{of}: tls_client_ca cannot be used: {type(error).__name__}") from None
+        context.verify_mode = ssl.CERT_REQUIRED
+        # A session that is taken up again shows no certificate, whatever has become of it since.
+        context.num_tickets = 0
+    return context
+
+
+def expiry(certificate: Path) -> float:
+    """When the first of a file's certificates ends, in Unix seconds.
+
+    Raises:
+        ServeError: There is none in it.
+    """
+    from cryptography.x509 import load_pem_x509_certificates  # only where there is TLS
+
+    try:
+        return min(one.not_valid_after_utc.timestamp() for one in load_pem_x509_certificates(certificate.read_bytes()))
+    except (OSError, ValueError) as error:
+        raise ServeError(f"tls_certificate cannot be read: {type(error).__name__}") from None
