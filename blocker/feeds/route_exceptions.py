@@ -34,7 +34,8 @@ class Exceptions:
         Cost: 1 µs a rule, for a thread.
         """
         for kind, host, path, query, subdomains, *_ in rules:
-            for one in {host, www_of(host)} if www_alias else {host}:
+            # With all under it a rule is of a host as it is written: the other spelling is more or less specific.
+            for one in {host, www_of(host)} if www_alias and is_alone(kind, subdomains=subdomains) else {host}:
                 key = (kind, one, path, query, subdomains)
                 if fold:
                     self._folded.add(_fold(key))
@@ -49,6 +50,11 @@ class Exceptions:
             fold: Whether its list folds case.
         """
         return (not fold and key in self._as_written) or (bool(self._folded) and _fold(key) in self._folded)
+
+
+def is_alone(kind: str, *, subdomains: bool) -> bool:
+    """Whether a rule is of one host, and nothing under it."""
+    return not subdomains and kind != "domain"
 
 
 def www_of(host: str) -> str:

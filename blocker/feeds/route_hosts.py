@@ -8,7 +8,7 @@ import time
 from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple, Self, TypeVar
 
-from blocker.feeds.route_exceptions import Exceptions, www_of
+from blocker.feeds.route_exceptions import Exceptions, is_alone, www_of
 from blocker.ingest.guard import HASHED
 from blocker.ingest.never_block import parents
 from blocker.matcher import table_lists
@@ -107,19 +107,20 @@ def hosts_of(
     spared: set[str] = set()
     above: set[str] = set()
     for kind, host, path, query, subdomains, *_ in _unhurried(rules):
-        whole = kind in ("domain", "host")
+        whole, alone = kind in ("domain", "host"), is_alone(kind, subdomains=subdomains)
         if (whole and not whole_hosts) or host.endswith(HASHED):
             continue
         names = [host]
-        if (www_alias or subdomains or kind == "domain") and literal(host) is None:
+        if (www_alias or not alone) and literal(host) is None:
             names.append(www_of(host))
         for name in names:
-            # An alias is a rule of its own on the other host; a subdomain is under the one rule.
-            key = (kind, name if www_alias else host, path, query, subdomains)
-            out = exceptions is not None and exceptions.take_out(key, fold=fold)
+            # An alias is a rule of its own on the other host. A rule for all that is under a host is of that, as it is
+            # written; of what is its alias and not under it (`h` of `www.h`) no exception is known to say the same.
+            key = (kind, name if www_alias and alone else host, path, query, subdomains)
+            out = exceptions is not None and (alone or name.endswith(host)) and exceptions.take_out(key, fold=fold)
             (spared if out else routed).add(name)
-            if not out and (subdomains or kind == "domain"):
-                above.add(key[1])
+            if not (out or alone):
+                above.add(host)
     return Hosts.together([Hosts(frozenset(routed), frozenset(spared), frozenset(above))])
 
 

@@ -6,7 +6,7 @@ import itertools
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from blocker._native import RuleSet
@@ -53,6 +53,8 @@ def exceptions_of(lines: Iterable[str], options: ListOptions = ListOptions()) ->
 
 
 @given(st.lists(st.sampled_from(LINES), max_size=4), st.lists(st.sampled_from(LINES), max_size=4), OPTIONS, OPTIONS)
+@example(["http://*.www.a.example"], ["*.a.example"], ListOptions(), ListOptions(www_alias=True))
+@example(["http://*.www.a.example/p/"], ["http://*.a.example/p/"], ListOptions(), ListOptions(www_alias=True))
 def test_what_is_blocked_somewhere_on_a_host_keeps_its_route(
     listed: list[str], excepted: list[str], options: ListOptions, others: ListOptions
 ) -> None:
