@@ -9,6 +9,7 @@ import secrets
 import socket
 import ssl
 import subprocess
+import sys
 import threading
 from typing import TYPE_CHECKING
 
@@ -34,12 +35,12 @@ class Origin(http.server.BaseHTTPRequestHandler):
     """Answers everything, and remembers what it was asked."""
 
     protocol_version = "HTTP/1.1"
-    seen: list[dict[str, str]]
+    server: OriginServer
 
     def do_GET(self) -> None:
         """Answer."""
         self.rfile.read(int(self.headers.get("Content-Length", "0")))  # a proxy keeps the connection
-        self.server.seen.append({name.lower(): value for name, value in self.headers.items()})  # type: ignore[attr-defined]
+        self.server.seen.append({name.lower(): value for name, value in self.headers.items()})
         status = 403 if self.path == "/forbidden" else 200
         self.send_response(status)
         self.send_header("Content-Length", "6")
@@ -50,6 +51,21 @@ class Origin(http.server.BaseHTTPRequestHandler):
 
     def log_message(self, *_arguments: object) -> None:
         """Nothing."""
+
+
+class OriginServer(http.server.ThreadingHTTPServer):
+    """An origin, and what it was asked."""
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Origin)
+        self.seen: list[dict[str, str]] = []
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Say nothing of a proxy that went away, as those that are killed do."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)  # type: ignore[arg-type]
 
 
 class Named:
@@ -104,9 +120,7 @@ class Proxied:
             directory, redis_url=redis.url, deployment=f"t{secrets.token_hex(8)}", log_level="debug",
             stop_page=STOP_PAGE, **settings
         ).start(ready=False)  # fmt: skip
-        self.origin = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Origin)
-        self.origin.seen = []  # type: ignore[attr-defined]
-        self.origin.daemon_threads = True
+        self.origin = OriginServer()
         threading.Thread(target=self.origin.serve_forever, daemon=True).start()
         self.port = free_port()
 
@@ -148,7 +162,7 @@ class Proxied:
 
     def seen(self) -> list[dict[str, str]]:
         """Headers of all requests that the origin got."""
-        found: list[dict[str, str]] = self.origin.seen  # type: ignore[attr-defined]
+        found: list[dict[str, str]] = self.origin.seen
         return found
 
     def close(self) -> None:
