@@ -162,8 +162,7 @@ class Proxied:
 
     def seen(self) -> list[dict[str, str]]:
         """Headers of all requests that the origin got."""
-        found: list[dict[str, str]] = self.origin.seen
-        return found
+        return self.origin.seen
 
     def close(self) -> None:
         """End everything."""
