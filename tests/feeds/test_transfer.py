@@ -18,6 +18,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from blocker.feeds.tally import Failure, Sent, Transport
+from blocker.feeds.transfer import MESSAGE_BYTES
 from blocker.feeds.zone_metrics import ZoneCounts
 from tests.feeds.support import KEYRING, ORIGIN, SECRET, Primary, plan, query, records, version
 
@@ -56,6 +57,8 @@ async def test_many_messages_are_one_chain() -> None:
     asked = query("AXFR")
     wires = await primary(lines).ask(asked)
     assert len(wires) > 5
+    assert max(map(len, wires)) <= MESSAGE_BYTES
+    assert sum(map(len, wires)) < 3000 * 170, "each name once, and all under it as a pointer"
     assert len(records(wires, asked)) == 6003
     with pytest.raises(dns.tsig.BadSignature):
         records([wires[0], *wires[2:]], asked)
