@@ -40,7 +40,7 @@ def binary(name: str) -> str:
     return found
 
 
-class _Process:
+class LoggedProcess:
     """One program in a directory of its own; killed with the test process."""
 
     def __init__(self, directory: Path, name: str) -> None:
@@ -79,7 +79,7 @@ class _Process:
         self.stop()
 
 
-class Knot(_Process):
+class Knot(LoggedProcess):
     """An authoritative server for `example` and all names under it."""
 
     def __init__(self, directory: Path, name: str = "knot", ttl: int = 1) -> None:
@@ -163,7 +163,7 @@ def _record(value: str) -> str:
         return f"CNAME {value}"
 
 
-class Bird(_Process):
+class Bird(LoggedProcess):
     """The router of `deploy/bird`.
 
     Args:
@@ -227,7 +227,7 @@ class Bird(_Process):
         until(lambda: self.routes() == set(addresses), 30)
 
 
-class Frr(_Process):
+class Frr(LoggedProcess):
     """The router of `deploy/frr`: its bgpd alone, which needs neither zebra nor root. As `Bird`."""
 
     def __init__(self, directory: Path, most: int | None = None) -> None:
@@ -287,7 +287,7 @@ def _prefix(address: str) -> str:
     return f"{address}/{ip_address(address).max_prefixlen}"
 
 
-class ExaBgp(_Process):
+class ExaBgp(LoggedProcess):
     """ExaBGP as in `deploy/exabgp`, which runs `blocker bgp-feed`.
 
     Args:

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from blocker.feeds.filter_watch import FilterWatch
 from blocker.route_section import RouteSettings
 from tests.e2e.processes import until
-from tests.feeds.network import Bird, ExaBgp, Knot, RouteNode, _Process, binary
+from tests.feeds.network import Bird, ExaBgp, Knot, LoggedProcess, RouteNode, binary
 from tests.follower.support import until as becomes
 from tests.redis_server import RedisServer, free_port
 
@@ -160,7 +160,7 @@ def test_probes_may_be_of_either_family() -> None:
     assert RouteSettings(filter_probes=probes).filter_probes == probes
 
 
-class Nginx(_Process):
+class Nginx(LoggedProcess):
     """A URL filter's machine, as far as it can be asked."""
 
     def __init__(self, directory: Path) -> None:
