@@ -201,7 +201,7 @@ def test_a_restart_of_the_node_moves_no_route(world: World) -> None:
     node.process.start()
     until(lambda: node.metric("blocker_route_feeds") == 1)
     until(lambda: node.metric("blocker_route_feed_routes") == 2)
-    assert node.why() == {"198.18.0.7": ("held", None), "198.18.0.8": ("announced", None)}
+    until(lambda: node.why() == {"198.18.0.7": ("held", None), "198.18.0.8": ("announced", None)})
     assert node.metric("blocker_route_changes_total", change="withdraw") == 0
     node.process.kill()
     assert bird.routes() == {"198.18.0.7", "198.18.0.8"}

@@ -249,7 +249,7 @@ def test_a_node_that_starts_while_the_filter_is_away_leaves_what_is_there_until_
     nginx, bird, node = world["nginx"], world["bird"], world["node"]
     node.process.stop()
     nginx.kill()
-    node.rewrite("filter_probe_seconds", 2)
+    node.rewrite("filter_probe_seconds", 5)  # so that it has looked no more than twice when its feed is back
     node.process.start()
     until(lambda: node.metric("blocker_route_feeds") == 1)
     assert node.report()["filter"]["state"] == "unproven"
