@@ -25,7 +25,7 @@ def write_whole(path: Path, data: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         partial.replace(path)
-    except BaseException:
+    except BaseException:  # also an interrupt: nothing half written stays
         with contextlib.suppress(OSError):
             partial.unlink()
         raise

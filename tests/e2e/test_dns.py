@@ -121,12 +121,6 @@ class Resolver:
 
 
 @pytest.fixture(scope="module")
-def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    with RedisServer(tmp_path_factory.mktemp("redis"), aof=True) as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
 def resolver(tmp_path_factory: pytest.TempPathFactory, redis: RedisServer) -> Iterator[Resolver]:
     with contextlib.closing(Resolver(tmp_path_factory.mktemp("resolver"), redis)) as made:
         yield made

@@ -27,19 +27,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-@pytest.fixture(scope="module")
-def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    with RedisServer(tmp_path_factory.mktemp("redis"), aof=True) as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def origin(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Origin]:
-    running = Origin(tmp_path_factory.mktemp("origin") / "named")
-    yield running
-    running.close()
-
-
 class Chain:
     """A node and the resolver that follows it."""
 

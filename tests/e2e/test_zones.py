@@ -23,12 +23,6 @@ CLIENT = "127.83.91.7"
 OTHER = "bm90IHRoZSBzZWNyZXQgb2YgYW55Ym9keQ=="
 
 
-@pytest.fixture(scope="module")
-def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    with RedisServer(tmp_path_factory.mktemp("redis"), aof=True) as running:
-        yield running
-
-
 @pytest.fixture
 def node(tmp_path: Path, redis: RedisServer) -> Iterator[Feeding]:
     running = Feeding(tmp_path, redis, free_port())

@@ -7,7 +7,6 @@ import signal
 import time
 from typing import TYPE_CHECKING, Any
 
-import pytest
 from redis import Redis
 
 from tests.e2e.processes import NodeProcess, until
@@ -16,17 +15,10 @@ from tests.e2e.test_zones_together import Secondary, serial_at, zone_at
 from tests.redis_server import RedisServer, free_port
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
 # The serials run ahead of the clock, as after many changes in little time, or by a Redis whose clock was wrong.
 AHEAD = 5000
-
-
-@pytest.fixture(scope="module")
-def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    with RedisServer(tmp_path_factory.mktemp("redis"), aof=True) as running:
-        yield running
 
 
 def test_no_serial_means_two_things_and_nobody_is_left_behind(tmp_path: Path, redis: RedisServer) -> None:

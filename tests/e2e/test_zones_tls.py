@@ -35,19 +35,6 @@ CLIENT = "127.83.91.9"
 LISTED = [b"listed", b"first", b"second", b"filler7", b"page"]
 
 
-@pytest.fixture(scope="module")
-def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    with RedisServer(tmp_path_factory.mktemp("redis"), aof=True) as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def origin(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Origin]:
-    running = Origin(tmp_path_factory.mktemp("origin") / "named")
-    yield running
-    running.close()
-
-
 @pytest.fixture
 def node(tmp_path: Path, redis: RedisServer, request: pytest.FixtureRequest) -> Iterator[Feeding]:
     """A node that is told this of TLS, and not to tell anybody of versions: its secondaries look by themselves."""

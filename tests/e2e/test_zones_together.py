@@ -30,12 +30,6 @@ if TYPE_CHECKING:
 KEYRING = dns.tsigkeyring.from_text({"resolver": SECRET})
 
 
-@pytest.fixture(scope="module")
-def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    with RedisServer(tmp_path_factory.mktemp("redis"), aof=True) as running:
-        yield running
-
-
 class Secondary:
     """A BIND that takes the zone from any of its primaries, and lets itself be looked at."""
 

@@ -28,6 +28,6 @@ def test_a_layers_text_is_bound_to_its_list_and_order() -> None:
     for name, parts in wrong:
         with pytest.raises(FormatError):
             open_layer(seal, name, parts)
-    for index in (b"", b"BLTX", b"XXXX\x01\0\0\0\0", b"BLTX\x02\0\0\0\0"):
+    for index in (b"", b"BLTX", b"TEXT\x01\0\0\0\0", b"BLTX\x02\0\0\0\0"):
         with pytest.raises(FormatError, match="layer text"):
             open_layer(seal, NAME, [seal.seal(index, context=b"blocker layer of list pages: index"), *blobs[1:]])
