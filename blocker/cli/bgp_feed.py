@@ -14,7 +14,7 @@ from rich.table import Table
 from blocker import log
 from blocker.cli.context import Json, of
 from blocker.feeds.route_report import State, Why  # noqa: TC001 - typer reads them at run time
-from blocker.feeds.route_terms import FILTER_SAID
+from blocker.feeds.route_terms import filter_said
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -131,8 +131,8 @@ def _show(run: Context, found: Mapping[str, Any]) -> None:
         why = f" ({stopped['reason']})" if stopped["reason"] else ""
         since = _cell("since", stopped["since"])
         run.console.print(f"withdrawn by hand since {since}{why}; `blocker routes resume` ends it")
-    if (silent := FILTER_SAID.get(found["filter"]["state"])) is not None:
-        run.console.print(f"the URL filter {silent}: {', '.join(found['filter']['unanswered'])}")
+    if (of_filter := filter_said(**found["filter"])) is not None:
+        run.console.print(of_filter)
     if not found["popular_known"]:
         run.console.print("nothing new is announced: the addresses of popular names are not known yet")
     if uncovered := found["uncovered"]:

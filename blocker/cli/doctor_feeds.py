@@ -19,7 +19,7 @@ from blocker.control.heartbeat import SILENT_SECONDS
 from blocker.errors import BlockerError
 from blocker.feeds.route_socket import SOCKET, ask_report
 from blocker.feeds.route_state import STATE_FILE
-from blocker.feeds.route_terms import FILTER_SAID
+from blocker.feeds.route_terms import filter_said
 from blocker.feeds.signing import load_keys
 from blocker.feeds.tally import Standing, label_of
 from blocker.sockets import bind
@@ -287,8 +287,8 @@ def _announced(report: Mapping[str, Any], most: int) -> Iterator[Finding]:
         yield Finding(
             "routes", "fail", "withdrawn by hand: listed pages are reached; end it by `blocker routes resume`"
         )
-    elif (silent := FILTER_SAID.get(report["filter"]["state"])) is not None:
-        yield Finding("routes", "fail", f"the URL filter {silent}: {', '.join(report['filter']['unanswered'])}")
+    elif (of_filter := filter_said(**report["filter"])) is not None:
+        yield Finding("routes", "fail", of_filter)
     elif not report["popular_known"]:
         yield Finding("routes", "warn", f"{shown}; nothing new: the popular names are not looked up yet; see resolvers")
     elif count >= most:

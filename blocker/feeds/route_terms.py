@@ -25,12 +25,14 @@ from typing import TYPE_CHECKING, Literal
 from blocker.feeds.sightings import FAMILIES
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from blocker.feeds.addresses import Address, Network
 
 #: Of the URL filter. `off`: nobody asked for looks at it. `unproven`: it has not answered yet.
 FilterState = Literal["off", "unproven", "up", "down"]
-#: What is said of it; of the other states nothing needs to be.
-FILTER_SAID: dict[FilterState, str] = {
+# What is said of it; of the other states nothing needs to be.
+_FILTER_SAID: dict[FilterState, str] = {
     "unproven": "has not answered yet; nothing new is announced",
     "down": "does not answer; all routes are withdrawn until it does",
 }
@@ -82,3 +84,14 @@ class Changes:
     def as_message(self) -> dict[str, list[str]]:
         """As feeds are told of them."""
         return {"announce": [str(one) for one in self.announce], "withdraw": [str(one) for one in self.withdraw]}
+
+
+def filter_said(state: FilterState, unanswered: Sequence[str]) -> str | None:
+    """What a person should know of the URL filter; None: nothing.
+
+    Args:
+        state: Its state.
+        unanswered: The probes that it left unanswered at the last look; none if it has begun to answer again.
+    """
+    said = _FILTER_SAID.get(state)
+    return said and f"the URL filter {said}" + (f": {', '.join(unanswered)}" if unanswered else "")

@@ -11,6 +11,7 @@ import pytest
 from pydantic import ValidationError
 
 from blocker.feeds.filter_watch import FilterWatch
+from blocker.feeds.route_terms import filter_said
 from blocker.route_section import RouteSettings
 from tests.e2e.processes import until
 from tests.feeds.network import Bird, ExaBgp, Knot, LoggedProcess, RouteNode, binary
@@ -158,6 +159,14 @@ def test_probes_that_cannot_be_are_refused(probe: str) -> None:
 def test_probes_may_be_of_either_family() -> None:
     probes = ("tcp://[2001:db8::80]:443", "http://192.0.2.80/healthz")
     assert RouteSettings(filter_probes=probes).filter_probes == probes
+
+
+def test_what_is_said_of_it() -> None:
+    assert filter_said("up", ()) is None
+    assert filter_said("off", ()) is None
+    lost = "the URL filter does not answer; all routes are withdrawn until it does"
+    assert filter_said("down", ["tcp://192.0.2.80:443"]) == f"{lost}: tcp://192.0.2.80:443"
+    assert filter_said("down", ()) == lost, "it has begun to answer"
 
 
 class Nginx(LoggedProcess):
