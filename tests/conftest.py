@@ -14,11 +14,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import settings
 
 from tests.redis_server import LASTING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+# Time has its own tests; a busy machine must not fail the others.
+settings.register_profile("no-deadline", deadline=None)
+settings.load_profile("no-deadline")
 
 # What was told to end may take its time on a busy machine; nothing waits this long where all has ended.
 ENDING_SECONDS = 20

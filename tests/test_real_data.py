@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from concurrent.futures import Executor, Future
 
-pytestmark = needs_shared_data
+pytestmark = [needs_shared_data, pytest.mark.timeout(1200)]
 
 LOOKUP_KEY = bytes(range(16))
 BATCH = 20_000

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 __all__ = ["browser"]
+expect.set_options(timeout=60_000)
 PATHS = ("/", "/console/proposals", "/console/changes", "/console/hits", "/console/explain")
 SIGNED_IN = 'header form[action="/console/logout"]'
 
@@ -234,6 +235,7 @@ def test_a_second_person_approves_on_a_real_node(browser: Browser, tmp_path: Pat
         try:
             many = [f"http://site{number}.example/x" for number in range(2000)]
             node.push_list("police", many)
+            until(lambda: node.ask() == "allow")
             address = f"http://127.0.0.1:{node.process.port}"
             bert = str(node.command("tokens", "create", "bert", "--person", "Bert", "--role", "approver")["token"])
             anna = str(
@@ -241,7 +243,8 @@ def test_a_second_person_approves_on_a_real_node(browser: Browser, tmp_path: Pat
                     "token"
                 ]
             )
-            with httpx.Client(base_url=address, headers={"authorization": f"Bearer {anna}", "if-match": '"1"'}) as api:
+            headers = {"authorization": f"Bearer {anna}", "if-match": '"1"'}
+            with httpx.Client(base_url=address, headers=headers, timeout=60) as api:
                 lines = "http://listed.example/gallery/\n"
                 api.put("/v1/lists/police/draft", params={"format": "url"}, content=lines).raise_for_status()
                 assert api.post("/v1/lists/police/publish", json={"reason": "new file"}).status_code == 202

@@ -8,9 +8,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
+import pytest
 from redis.asyncio import Redis
 
 from blocker.control.app import create_app
+from blocker.control.console import console, gate
 from blocker.control.heartbeat import Heartbeat
 from blocker.control.office import Office
 from blocker.control.server import ControlServer
@@ -187,6 +189,16 @@ class Scene:
 @contextlib.asynccontextmanager
 async def console_scene(directory: Path, **http: float) -> AsyncIterator[Scene]:
     """A served console without anything to see."""
+    # A busy machine is no store that is away; what it is patient for has a test of its own.
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (gate, console):
+            patch.setattr(module, "PATIENCE_SECONDS", 60.0)
+        async with _scene(directory, **http) as scene:
+            yield scene
+
+
+@contextlib.asynccontextmanager
+async def _scene(directory: Path, **http: float) -> AsyncIterator[Scene]:
     async with RedisServer(directory / "redis", aof=True) as redis:
         clock = Clock(START)
         settings = Settings(

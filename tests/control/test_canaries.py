@@ -26,7 +26,7 @@ HOST = "http://zzcanaryzz.test/"
 def canaries(node: ControlNode, *urls: str) -> Canaries:
     watched = Canaries(
         node.engine, node.follower,
-        Settings(canaries={"police": CanarySettings(blocked=urls or (PAGE,))}), clock=node.clock, patience=5,
+        Settings(canaries={"police": CanarySettings(blocked=urls or (PAGE,))}), clock=node.clock, patience=60,
     )  # fmt: skip
     watched.register(HttpProbe(node.server, ("default",)))
     return watched
@@ -126,9 +126,11 @@ class Mute:
 
     gateway = "check"
     policies = ("default",)
+    asked = 0
 
     async def ask(self, url: str, policy: str) -> Answer:
         """Never answers."""
+        self.asked += 1
         assert url
         assert policy
         await asyncio.Event().wait()
@@ -139,13 +141,13 @@ async def test_a_mute_gateway_holds_up_no_other(node: ControlNode) -> None:
     node.follower.matcher = Matcher.build({"police": [PAGE]})
     watched = Canaries(
         node.engine, node.follower, Settings(canaries={"police": CanarySettings(blocked=(PAGE, HOST))}),
-        clock=node.clock, patience=0.2, more=lambda: {"second": (PAGE,)},
+        clock=node.clock, patience=3, more=lambda: {"second": (PAGE,)},
     )  # fmt: skip
-    watched.register(Mute())
+    mute = Mute()
+    watched.register(mute)
     watched.register(HttpProbe(node.server, ("default",)))
-    started = asyncio.get_running_loop().time()
     await watched.look()
-    assert asyncio.get_running_loop().time() - started < 2, "it is waited for once, not for every list"
+    assert mute.asked == 1, "it is waited for once, not for every list"
     found = {(state.list, state.gateway): state.reason for state in watched.states}
     assert found == {
         ("police", "check"): Reason.NO_ANSWER, ("second", "check"): Reason.NO_ANSWER,

@@ -7,6 +7,7 @@ import json
 import re
 from typing import TYPE_CHECKING
 
+from blocker.control.console import console, gate
 from blocker.ingest.drafts import put_draft
 from blocker.ingest.formats import FormatOptions, find_format
 from blocker.ingest.plan import PublishOptions
@@ -274,14 +275,17 @@ async def test_without_the_store_it_shows_what_the_node_knows(full: Scene) -> No
         assert "The store is away." not in (await late.get("/")).text
 
 
-async def test_a_store_that_says_nothing_is_not_waited_for_long(full: Scene) -> None:
+async def test_a_store_that_says_nothing_is_not_waited_for_long(full: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     async with Browser(full) as browser:
         await browser.sign_in(await full.token("olof", Role.OPERATOR))
         full.redis.pause()
         try:
-            async with asyncio.timeout(30):  # the store's own patience, with its repeats, is a quarter of a minute each
-                for path in PATHS[:-1]:
-                    assert "The store is away." in (await browser.get(path)).text
+            with monkeypatch.context() as patch:
+                for module in (gate, console):
+                    patch.setattr(module, "PATIENCE_SECONDS", 2.0)
+                async with asyncio.timeout(30):  # the store's own patience, with repeats, is a quarter of a minute each
+                    for path in PATHS[:-1]:
+                        assert "The store is away." in (await browser.get(path)).text
         finally:
             full.redis.resume()
         assert "The store is away." not in (await browser.get("/")).text

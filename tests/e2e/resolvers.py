@@ -107,11 +107,22 @@ def rcode(port: int, name: str) -> str:
 
 def answer(port: int, name: str, kind: str = "A") -> tuple[str, list[str]]:
     """RCODE and data of a resolver's answer; nothing if there is none."""
-    asked = dns.message.make_query(name, kind)
     with contextlib.suppress(dns.exception.DNSException, OSError):
-        told = dns.query.udp(asked, "127.0.0.1", timeout=2, port=port)
+        told = asked_of(port, dns.message.make_query(name, kind))
         return dns.rcode.to_text(told.rcode()), [str(data) for rrset in told.answer for data in rrset]
     return "", []
+
+
+def asked_of(port: int, asked: dns.message.Message) -> dns.message.Message:
+    """What is answered; a question that a busy machine leaves lying is sent again, as stub resolvers do.
+
+    Raises:
+        dns.exception.DNSException, OSError: Nothing, or nothing that can be read.
+    """
+    for _ in range(4):
+        with contextlib.suppress(dns.exception.Timeout):
+            return dns.query.udp(asked, "127.0.0.1", timeout=2, port=port)
+    return dns.query.udp(asked, "127.0.0.1", timeout=2, port=port)
 
 
 class Origin:

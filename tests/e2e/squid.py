@@ -16,7 +16,7 @@ from pathlib import Path
 
 import blocker
 from tests.e2e.processes import spawn, until
-from tests.e2e.proxied import MARK, Proxied
+from tests.e2e.proxied import MARK, Proxied, patient
 from tests.redis_server import RedisServer, free_port
 
 DEPLOY = Path(__file__).parents[2] / "deploy" / "squid"
@@ -93,6 +93,10 @@ class Squid(Proxied):
             companions__group=user or grp.getgrgid(os.getegid()).gr_name,
         )  # fmt: skip
         text = own + "".join((DEPLOY / f"{name}.conf").read_text("utf-8") for name in way.split("+"))
+        if way == "icap":
+            text = patient(
+                text, ("connect_timeout 1 second", "connect_timeout 10 seconds"), ("2 seconds", "10 seconds")
+            )
         for old, new in OPEN[way] if undecided == "fail-open" else []:
             assert old in text
             text = text.replace(old, new)

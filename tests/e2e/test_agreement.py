@@ -188,6 +188,13 @@ def by_helper(node: Node, asked: Sequence[Asked]) -> list[Verdict]:
     ).encode()  # fmt: skip
     command = [*program(), "squid-helper", "--socket", str(node.directory / "var" / "node.sock")]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as helper:
+        assert helper.stdin is not None
+        assert helper.stdout is not None
+        first = b""
+        while b"blocker_verdict_=allow" not in first:  # until it has met its node
+            helper.stdin.write(b"0 http://harmless.example/ -\n")
+            helper.stdin.flush()
+            first = helper.stdout.readline()
         output, _ = helper.communicate(lines, timeout=60)
     found = []
     for number, line in enumerate(output.decode().splitlines()):

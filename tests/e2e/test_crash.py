@@ -9,11 +9,13 @@ import os
 import random
 import select
 import signal
+import statistics
 import subprocess
 import sys
 import threading
 import time
 from collections import Counter
+from itertools import pairwise
 from typing import TYPE_CHECKING, Self
 
 import pytest
@@ -139,10 +141,13 @@ def test_ingest_killed_anywhere(tmp_path: Path, redis: RedisServer, world: World
         assert driver.pull()
         node.start()
         converge(node, witness)
-        world.write("bulk")
-        started = time.monotonic()
-        assert driver.pull()
-        usual = time.monotonic() - started
+        took = []
+        for _ in range(5):
+            world.write("bulk")
+            started = time.monotonic()
+            assert driver.pull()
+            took.append(time.monotonic() - started)
+        usual = statistics.median(took)
         killed = rounds = 0
         while killed < INGEST_KILLS:
             rounds += 1
@@ -256,11 +261,22 @@ def test_a_whole_node_and_the_redis_it_started_killed(tmp_path: Path, world: Wor
                 witness.restarted()
             else:
                 os.kill(server, signal.SIGKILL)
+                until(lambda server=server: another(socket, server))  # type: ignore[misc]
             witness.look(node.check_many(witness.urls))
             converge(node, witness)
         assert node.stop() == 0
     with Redis(unix_socket_path=str(socket)) as client, pytest.raises(RedisConnectionError):
         client.ping()
+
+
+def another(socket: Path, server: int) -> bool:
+    """Whether another Redis answers at a socket than the one that was killed there."""
+    try:
+        with Redis(unix_socket_path=str(socket)) as client:
+            found: int = client.info()["process_id"]
+    except RedisConnectionError:
+        return False
+    return found != server
 
 
 class Asking:
@@ -314,18 +330,23 @@ def test_a_killed_node_loses_the_hits_of_the_last_second_at_most(
     assert world.version["pages"] == 1
     with IngestDriver(tmp_path, redis.url) as driver, NodeProcess(tmp_path, redis_url=redis.url) as node:
         assert driver.pull()
-        before = 0
-        for _ in range(2):
+        before = rounds = 0
+        while rounds < 2:
             node.start()
             with Asking(node, BLOCKED) as asking:
+                started = time.monotonic()
                 time.sleep(chance.uniform(2, 3))  # hits to lose
                 killed = time.monotonic()
                 node.kill()
             stored = stored_hits(redis)["pages"] - before
             before += stored
+            assert stored <= len(asking.answered) + 1  # one may have been counted and not yet answered
+            moments = [started, *(moment for moment in asking.answered if moment < killed), killed]
+            if max(later - earlier for earlier, later in pairwise(moments)) > SLOW_SECONDS:
+                continue  # the machine stood still, and what was due then had no chance to be stored
             due = sum(moment < killed - LOST_SECONDS - SLOW_SECONDS for moment in asking.answered)
-            assert due > 0
-            assert due <= stored <= len(asking.answered) + 1  # one may have been counted and not yet answered
+            assert 0 < due <= stored
+            rounds += 1
 
 
 def test_a_stop_answers_what_is_under_way_and_keeps_every_hit(tmp_path: Path, redis: RedisServer, world: World) -> None:

@@ -9,6 +9,7 @@ import re
 import secrets
 import signal
 import subprocess
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -61,8 +62,8 @@ odd 300 TYPE65280 \\# 3 010203
 class Resolver:
     """A node with its Unbound, and customers."""
 
-    def __init__(self, directory: Path, redis: RedisServer, *, workers: int = 0) -> None:
-        self.directory = directory
+    def __init__(self, directory: Path, redis: RedisServer, *, workers: int = 0, patience: float = 8) -> None:
+        self.directory, self.hour = directory, time.time() // 3600
         (directory / "lists").mkdir()
         self.port, self.tls_port, unbound = free_port(), free_port(), free_port()
         long = " ".join(f'"{at}{"x" * 240}"' for at in range(8))
@@ -75,7 +76,8 @@ class Resolver:
             gateways__workers=str(workers), gateways__dns__port=str(self.port), gateways__dns__zone=ZONE,
             gateways__dns__tls_port=str(self.tls_port), gateways__dns__tls_certificate=str(self.certificate),
             gateways__dns__tls_key=str(key), gateways__dns__upstreams=json.dumps([f"127.0.0.1:{unbound}"]),
-            gateways__dns__link="https://provider.example/why", gateways__dns__rate="0",
+            gateways__dns__upstream_seconds=str(patience), gateways__dns__rate="0",
+            gateways__dns__link="https://provider.example/why",
             gateways__dns__reasons='{"police": {"error": "censored"}}',
             canaries='{"police": {"blocked": ["http://bad.customers.test/"]}}', canary_seconds="1",
         ).start(ready=False)  # fmt: skip
@@ -85,12 +87,12 @@ class Resolver:
 
     def dig(self, *words: str, port: int = 0) -> str:
         """What dig says; without an answer, nothing."""
-        command = ["dig", "@127.0.0.1", "-p", str(port or self.port), "+tries=1", "+timeout=5", "+nocookie", *words]
+        command = ["dig", "@127.0.0.1", "-p", str(port or self.port), "+tries=1", "+timeout=20", "+nocookie", *words]
         return subprocess.run(command, capture_output=True, text=True, check=False).stdout
 
     def kdig(self, *words: str, port: int = 0) -> str:
         """What kdig says."""
-        command = ["kdig", "@127.0.0.1", "-p", str(port or self.port), "+retry=0", "+timeout=5", *words]
+        command = ["kdig", "@127.0.0.1", "-p", str(port or self.port), "+retry=0", "+timeout=20", *words]
         return subprocess.run(command, capture_output=True, text=True, check=False).stdout
 
     def command(self, *words: str) -> dict[str, object]:
@@ -209,17 +211,18 @@ def test_settings_change_at_sighup(resolver: Resolver) -> None:
 
 
 def test_it_is_watched_and_counted_like_every_gateway(resolver: Resolver) -> None:
-    until(lambda: resolver.metric('blocker_canary_ok{list="police",gateway="dns"}') is not None)
-    assert resolver.metric('blocker_canary_ok{list="police",gateway="dns"}') == "1.0"
+    until(lambda: resolver.metric('blocker_canary_ok{list="police",gateway="dns"}') == "1.0")
     before = float(resolver.metric('blocker_decisions_total{gateway="dns",verdict="allow"}') or 0)
     resolver.dig("good.customers.test")
     assert float(resolver.metric('blocker_decisions_total{gateway="dns",verdict="allow"}') or 0) > before
-    assert resolver.metric('blocker_decisions_total{gateway="dns",verdict="block"}') == "0.0", "its hour is not over"
+    blocked = resolver.metric('blocker_decisions_total{gateway="dns",verdict="block"}')
+    if time.time() // 3600 == resolver.hour:
+        assert blocked == "0.0", "its hour is not over"
 
 
 def test_nothing_of_who_asks_for_what_is_left_anywhere(tmp_path: Path, redis: RedisServer) -> None:
     mark = f"zq{secrets.token_hex(6)}"
-    with contextlib.closing(Resolver(tmp_path, redis)) as resolver:
+    with contextlib.closing(Resolver(tmp_path, redis, patience=1.5)) as resolver:
         resolver.push("*.bad.customers.test", f"http://{mark}.blocked.test/")
         until(lambda: "NXDOMAIN" in resolver.dig(f"{mark}.blocked.test"))
         resolver.unbound.send_signal(signal.SIGSTOP)
@@ -243,9 +246,9 @@ def test_nothing_of_who_asks_for_what_is_left_anywhere(tmp_path: Path, redis: Re
 
 def test_workers_serve_it_too_and_one_that_is_killed_is_replaced(tmp_path: Path, redis: RedisServer) -> None:
     with contextlib.closing(Resolver(tmp_path, redis, workers=2)) as resolver:
-        for _ in range(20):
-            assert "192.0.2.10" in resolver.dig("good.customers.test")
-            assert "NXDOMAIN" in resolver.dig("bad.customers.test", "+tcp")
+        # One that has not got the list yet may answer some of the first.
+        until(lambda: all("192.0.2.10" in resolver.dig("good.customers.test") for _ in range(20)))
+        until(lambda: all("NXDOMAIN" in resolver.dig("bad.customers.test", "+tcp") for _ in range(20)))
         found = subprocess.run(
             ["pgrep", "-P", str(resolver.node.pid), "-f", "blocker.cli.worker"],
             capture_output=True, text=True, check=True,

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.e2e.processes import spawn, until
-from tests.e2e.proxied import MARK, Named, Proxied, hello
+from tests.e2e.proxied import MARK, Named, Proxied, hello, patient
 from tests.redis_server import RedisServer, free_port
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ class Envoy(Proxied):
             8081: check, 9001: grpc, 8000: self.origin.server_port, 8891: self.port, 8892: self.port, 8894: self.port,
             8443: self.past.port, 8444: self.inspection.port,
         }  # fmt: skip
-        text = (DEPLOY / f"{mode}.yaml").read_text("utf-8")
+        text = patient((DEPLOY / f"{mode}.yaml").read_text("utf-8"), ("timeout: 0.2s", "timeout: 10s"))
         assert text.count(CLOSED) == 1
         if undecided == "fail-open":  # as the file says
             text = text.replace(CLOSED, OPEN)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.e2e.processes import spawn, until
-from tests.e2e.proxied import MARK, Named, Proxied, hello
+from tests.e2e.proxied import MARK, Named, Proxied, hello, patient
 from tests.redis_server import RedisServer, free_port
 
 if TYPE_CHECKING:
@@ -33,13 +32,14 @@ class HAProxy(Proxied):
             12345: self.agent, 8080: self.node.port, 8000: self.origin.server_port, 8890: self.port,
             8893: self.tls_port, 8443: self.past.port, 8444: self.inspection.port,
         }  # fmt: skip
-        text = (DEPLOY / "haproxy.cfg").read_text("utf-8")
+        text = patient((DEPLOY / "haproxy.cfg").read_text("utf-8"), ("inspect-delay 5s", "inspect-delay 20s"))
         assert CLOSED in text
         if undecided == "fail-open":  # as the file says
             text = "".join(line for line in text.splitlines(keepends=True) if CLOSED not in line)
         text = re.sub(r"127\.0\.0\.1:(\d+)", lambda found: f"127.0.0.1:{ports[int(found[1])]}", text)
         (directory / "haproxy.cfg").write_text(text, "utf-8")
-        shutil.copy(DEPLOY / "blocker-spoe.conf", directory)
+        agent = patient((DEPLOY / "blocker-spoe.conf").read_text("utf-8"), ("500ms", "10s"))
+        (directory / "blocker-spoe.conf").write_text(agent, "utf-8")
         self.log = directory / "haproxy.log"
         with self.log.open("wb") as log:
             self.process = spawn(["haproxy", "-f", "haproxy.cfg"], cwd=directory, stdout=log, stderr=subprocess.STDOUT)

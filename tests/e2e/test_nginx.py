@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.e2e.processes import spawn, until
-from tests.e2e.proxied import MARK, Proxied
+from tests.e2e.proxied import MARK, Proxied, patient
 from tests.redis_server import RedisServer, free_port
 
 if TYPE_CHECKING:
@@ -28,7 +28,10 @@ class Nginx(Proxied):
         check = free_port()
         super().__init__(directory, redis, gateways__check__port=str(check))
         ports = {8081: check, 8080: self.node.port, 8000: self.origin.server_port, 8888: self.port}
-        text = (DEPLOY / "blocker.conf").read_text("utf-8")
+        text = patient(
+            (DEPLOY / "blocker.conf").read_text("utf-8"),
+            ("connect_timeout 200ms", "connect_timeout 10s"), ("read_timeout 500ms", "read_timeout 10s"),
+        )  # fmt: skip
         text = re.sub(r"127\.0\.0\.1:(\d+)", lambda found: f"127.0.0.1:{ports[int(found[1])]}", text)
         (directory / "blocker.conf").write_text(text, "utf-8")
         shutil.copy(DEPLOY / f"{undecided}.conf", directory / "blocker-undecided.conf")

@@ -59,13 +59,17 @@ def test_what_answers_loads_nothing_that_it_does_not_need() -> None:
 
 def test_it_answers_before_it_can_be_managed_and_a_reload_waits_for_that(node: Node) -> None:
     (node.directory / "blocker.toml").write_text("[gateways.spoe]\nenabled = false\n", "utf-8")
-    node.process.launch()
-    until(lambda: node.ask() == "block")
-    early = managed(node)
+    for _ in range(10):  # a machine may be busy with other things between the two
+        node.process.launch()
+        until(lambda: node.ask() == "block")
+        if not managed(node):
+            break
+        assert node.process.stop() == 0
+    else:
+        pytest.fail("it could be managed whenever it answered: this test shows nothing")
     (node.directory / "blocker.toml").write_text("nonsense = 1\n", "utf-8")
     os.kill(node.process.pid, signal.SIGHUP)
     assert node.ask() == "block"
-    assert not early, "else this test shows nothing"
     until(lambda: "configuration not read anew" in node.process.log())
     until(lambda: node.process.get("/readyz")[0] == 200)
     assert node.process.log().index("configuration not read anew") > 0

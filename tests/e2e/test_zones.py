@@ -106,6 +106,8 @@ def test_doctor_says_what_keeps_a_zone_from_going_out(node: Feeding) -> None:
 
     dig(node, "AXFR", key="")
     dig(node, "SOA", key=f"hmac-sha256:resolver:{OTHER}")
+    checked = b'blocker_zone_check_age_seconds{zone="police"}'
+    until(lambda: checked in node.process.get("/metrics")[1])  # the serial is told of before
     found = doctor()
     states = [state for state, _ in found["zone police"]]
     assert states == ["ok", "warn", "warn"]

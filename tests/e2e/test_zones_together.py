@@ -20,7 +20,7 @@ import dns.zone
 import pytest
 
 from tests.e2e.processes import NodeProcess, until
-from tests.e2e.resolvers import BLOCKED, SECRET, ZONE, Feeding, answer, end, rcode, spawn_logged
+from tests.e2e.resolvers import BLOCKED, SECRET, ZONE, Feeding, answer, asked_of, end, rcode, spawn_logged
 from tests.redis_server import RedisServer, free_port
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def serial_at(port: int, *, signed: bool = True) -> int:
     if signed:
         asked.use_tsig(KEYRING)
     try:
-        told = dns.query.udp(asked, "127.0.0.1", timeout=2, port=port)
+        told = asked_of(port, asked)
     except (OSError, dns.exception.DNSException):
         return 0
     return int(told.answer[0][0].serial) if told.answer else 0
@@ -223,7 +223,7 @@ def names_at(port: int) -> set[str]:
     """The names that a secondary has; none while it has no zone."""
     try:
         return zone_at(port, signed=False)[1]
-    except dns.xfr.TransferError:
+    except (OSError, EOFError, dns.exception.DNSException):  # one that starts does not listen yet
         return set()
 
 

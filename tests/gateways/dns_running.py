@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from tests.gateways.dns_upstream import Upstream
 
-DEADLINE = 30.0
+DEADLINE = 60.0
 ZONE = "bl.test"
 
 
@@ -32,7 +32,7 @@ async def running(
     ports = [one if isinstance(one, int) else one.port for one in upstreams]
     settings = DnsSettings.model_validate(
         {
-            "port": 0, "tls_port": 0, "zone": ZONE, "rate": 0, "drain_seconds": 0.5, "upstream_seconds": 0.3,
+            "port": 0, "tls_port": 0, "zone": ZONE, "rate": 0, "drain_seconds": 0.5, "upstream_seconds": 20,
             "upstreams": [f"127.0.0.1:{port}" for port in ports], **more,
         }
     )  # fmt: skip

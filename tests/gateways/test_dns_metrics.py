@@ -126,6 +126,7 @@ async def test_an_outage_is_seen_within_a_minute_and_its_end_too() -> None:
         assert found["blocker_dns_upstream_failing_share", name, "silent"] == 1
         assert found["blocker_dns_upstream_failing_share", name, "failed"] == 0
         behaviour[0] = address
+        listener.configure(listener.settings.model_copy(update={"upstream_seconds": 20.0}))
         await asyncio.gather(*(ask(listener, f"{number}.example", tcp=number % 2 == 0) for number in range(20)))
         found = told.after_a_minute()
         assert {found["blocker_dns_questions_share", fate] for fate in dns_metrics.FATES} == {0}

@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import math
 import random
-import socket
 from typing import TYPE_CHECKING
 
 import pytest
@@ -25,6 +24,7 @@ from tests.gateways.dns_running import ask, running
 from tests.gateways.dns_upstream import Upstream, address, reply, upstream
 from tests.gateways.test_dns_metrics import Told
 from tests.ingest.checks import until
+from tests.redis_server import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -59,9 +59,7 @@ async def texts(kinds: Sequence[str], instead: str) -> list[str]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(dns_load, "_random", lots)
         patch.setattr(dns_metrics, "_random", random.Random(5))  # noqa: S311
-        with socket.socket(type=socket.SOCK_DGRAM) as closed:
-            closed.bind(("127.0.0.1", 0))
-            away = closed.getsockname()[1]
+        away = free_port()
         async with upstream(behave) as one, running(one, away) as listener:
             told = Told(listener)
             await told.watch.look()
@@ -102,9 +100,7 @@ async def test_the_text_is_the_same_with_blocked_questions_without_them_and_with
 async def minutes(seed: int) -> list[tuple[bool, bool]]:
     """Of minutes with one question each in an outage: whether it was blocked, and whether anything moved."""
     drawn = random.Random(seed)  # noqa: S311
-    with socket.socket(type=socket.SOCK_DGRAM) as closed:
-        closed.bind(("127.0.0.1", 0))
-        away = closed.getsockname()[1]
+    away = free_port()
     async with running(away, cache_bytes=0) as listener:  # what is told of the cache moves by lot
         told = Told(listener)
         for _ in range(2):

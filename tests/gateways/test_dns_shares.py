@@ -109,7 +109,7 @@ async def test_handshakes_that_are_not_finished_take_places_and_end(tmp_path: Pa
     async with (
         upstream(address) as one,
         running(
-            one, rate=RATE, max_connections=16, request_seconds=0.5, tls_certificate=certificate, tls_key=key
+            one, rate=RATE, max_connections=16, request_seconds=5.0, tls_certificate=certificate, tls_key=key
         ) as listener,
     ):
         peers = [await came(tls_port(listener), OTHER) for _ in range(30)]

@@ -64,6 +64,7 @@ async def test_a_resolver_that_comes_back_is_asked_first_again(monkeypatch: pyte
         await until(lambda: gone.silent)
         first.behave = address
         await until(lambda: not gone.last)
+        listener.forwarder._seconds = NEVER
         before = len(second.asked)
         assert shown(await ask(listener, "first.example")) == ANSWER
         assert len(second.asked) == before
@@ -76,7 +77,7 @@ async def test_slow_names_make_no_resolver_silent(capsys: pytest.CaptureFixture[
 
     async with (
         upstream(behave) as one, upstream(behave) as two,
-        running(one, two, upstream_seconds=0.2, cache_bytes=0) as listener,
+        running(one, two, upstream_seconds=2.0, cache_bytes=0) as listener,
     ):  # fmt: skip
         asking = [asyncio.create_task(ask(listener, f"slow{number}.example")) for number in range(20)]
         while not all(task.done() for task in asking):
@@ -143,7 +144,7 @@ async def test_no_answer_is_kept_by_clients_for_longer_than_it_is_here() -> None
 
     async with upstream(behave) as one, running(one, max_ttl=60) as listener:
         for _ in range(2):
-            assert (await ask(listener, "long.example")).answer[0].ttl in (59, 60)
+            assert (await ask(listener, "long.example")).answer[0].ttl in range(30, 61)
 
 
 async def test_what_this_machine_lacks_is_not_the_resolvers_fault(capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 from typing import TYPE_CHECKING
 
 from blocker.gateways import upstream_watch
@@ -12,6 +11,7 @@ from blocker.sections import DnsSettings
 from tests.gateways.dns_upstream import address, upstream
 from tests.gateways.test_dns_forwarding import failing, silent, truncating
 from tests.ingest.checks import until
+from tests.redis_server import free_port
 
 if TYPE_CHECKING:
     import pytest
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def watch(*ports: int, **more: object) -> UpstreamWatch:
-    named = {"upstreams": [f"127.0.0.1:{port}" for port in ports], "upstream_seconds": 0.2, **more}
+    named = {"upstreams": [f"127.0.0.1:{port}" for port in ports], "upstream_seconds": 20, **more}
     settings = DnsSettings.model_validate(named)
     return UpstreamWatch(lambda: settings)
 
@@ -30,13 +30,11 @@ def last(one: UpstreamWatch) -> list[str | None]:
 
 
 async def test_each_is_asked_and_each_ends_in_its_own_way() -> None:
-    with socket.socket(type=socket.SOCK_DGRAM) as closed:
-        closed.bind(("127.0.0.1", 0))
-        away = closed.getsockname()[1]
+    away = free_port()
     async with (
         upstream(address) as one, upstream(failing) as two, upstream(silent) as three, upstream(truncating) as four,
     ):  # fmt: skip
-        looking = watch(one.port, two.port, three.port, four.port, away)
+        looking = watch(one.port, two.port, three.port, four.port, away, upstream_seconds=2.0)
         await looking.look()
         assert last(looking) == ["answered", "failed", "silent", "answered", "silent"]
         first = next(iter(looking.states.values()))
@@ -68,7 +66,7 @@ async def looked(one: UpstreamWatch, times: int) -> list[bool]:
 
 
 async def test_what_it_asks_for_can_be_configured_and_who_is_no_longer_there_is_forgotten() -> None:
-    settings = [DnsSettings(upstreams=("127.0.0.1:9",), upstream_probe="inside.isp.example", upstream_seconds=0.2)]
+    settings = [DnsSettings(upstreams=("127.0.0.1:9",), upstream_probe="inside.isp.example", upstream_seconds=20)]
     looking = UpstreamWatch(lambda: settings[0])
     async with upstream(address) as one:
         settings[0] = settings[0].model_copy(update={"upstreams": (f"127.0.0.1:{one.port}", "127.0.0.1:9")})

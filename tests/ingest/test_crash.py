@@ -111,7 +111,6 @@ async def check(store: Store, keyring: Keyring, swapped: Swapped) -> tuple[int, 
     return (await store.manifest("swapped")).serial, swapped.digests.index(rules.digest())
 
 
-@pytest.mark.timeout(120)
 async def test_a_killed_pull_leaves_the_old_list_or_the_new_one(
     redis: RedisServer, store: Store, keyring: Keyring, swapped: Swapped, puller: Puller
 ) -> None:
@@ -149,7 +148,6 @@ async def test_a_killed_pull_leaves_the_old_list_or_the_new_one(
     assert await check(store, keyring, swapped) == (serial + (held != swapped.now), swapped.now)
 
 
-@pytest.mark.timeout(120)
 async def test_a_redis_killed_during_a_pull_is_recovered_from(
     redis: RedisServer, store: Store, keyring: Keyring, swapped: Swapped
 ) -> None:

@@ -278,7 +278,9 @@ class Machine(RuleBasedStateMachine):
                 task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 return (await task,)
-            await self.store.ping()  # a command under way has ended when the next on a fresh connection is answered
+            await (
+                self.store.server_time()
+            )  # a command under way has ended when the next on a fresh connection is answered
             return None
 
         done = self.runner.run(until_cut())

@@ -9,16 +9,11 @@ import unicodedata
 from itertools import product
 from typing import NamedTuple
 
-from hypothesis import settings
 from hypothesis import strategies as st
 
 from tests.oracle.canonical import is_ip, percent_decode, to_bytes
 from tests.oracle.matcher import ENFORCE, SHADOW, OracleList, OraclePolicy
 from tests.oracle.rules import DOMAIN, EXACT, HOST, PREFIX, OracleRule, canonical_rule
-
-# Time has its own tests; a busy machine must not fail the others.
-settings.register_profile("no-deadline", deadline=None)
-settings.load_profile("no-deadline")
 
 # The one old version that Python keeps. What it has, later versions treat alike, so implementations with different
 # Unicode tables must agree; what came later is judged differently by a table that does not have it yet.

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from blocker.store.redis import Store
 
 # Long enough for a loaded machine; reached only by what is broken.
-DEADLINE = 30.0
+DEADLINE = 90.0
 
 
 def make_manifest(**fields: Any) -> Manifest:  # noqa: ANN401 - any field's own type

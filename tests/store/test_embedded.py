@@ -107,7 +107,15 @@ async def test_a_foreign_socket_in_the_way_is_replaced(make: Callable[[Path], Em
     assert await server_pid(await make(tmp_path).ensure()) > 0
 
 
-async def test_starting_does_not_hold_the_loop(make: Callable[[Path], EmbeddedRedis], tmp_path: Path) -> None:
+async def test_starting_does_not_hold_the_loop(
+    make: Callable[[Path], EmbeddedRedis], tmp_path: Path, binary: Path, only: Callable[..., None]
+) -> None:
+    slow = tmp_path / "slow"
+    slow.write_text(
+        f'#!/bin/sh\n[ "$1" = --version ] && exec {binary} --version\n{shutil.which("sleep")} 0.5\nexec {binary} "$@"\n'
+    )
+    slow.chmod(0o755)
+    only(redis_server=slow)
     ticks = 0
 
     async def tick() -> None:

@@ -116,9 +116,10 @@ async def test_a_zones_serial_is_one_for_all_nodes_and_only_grows(store: Store) 
         found = await store.zone_serial("police", digest, rank, forced=forced)
         return None if found is None else found.serial
 
+    before = await store.server_time()
     first = await serial("a", 5)
     assert first is not None
-    assert first == pytest.approx(await store.server_time(), abs=5), "seconds: an emptied store goes on"
+    assert int(before) <= first <= await store.server_time(), "seconds: an emptied store goes on"
     assert await serial("a", 6) == first, "the same says the same"
     assert await serial("b", 7) == first + 1, "however soon"
     assert await serial("a", 8) == first + 2, "also what was said before"

@@ -295,7 +295,8 @@ async def test_closing_ends_a_wait_at_once(server: RedisServer, deployment: str)
         await waiting
 
 
-async def test_aborting_ends_everything_at_once(tmp_path: Path) -> None:
+async def test_aborting_ends_everything_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("blocker.store.connection.COMMAND_SECONDS", 60.0)
     with RedisServer(tmp_path, tcp=True) as frozen:
         store = await Store.open(frozen.url, "test")
         await store.epoch()
@@ -306,12 +307,13 @@ async def test_aborting_ends_everything_at_once(tmp_path: Path) -> None:
         await store.abort()
         with pytest.raises(StoreError, match="closed"):
             await reading
-        assert time.monotonic() - started < 2
+        assert time.monotonic() - started < 30
 
 
 async def test_the_servers_clock_and_health(store: Store) -> None:
-    assert abs(await store.server_time() - time.time()) < 5
-    assert 0 < await store.ping() < 1
+    before = time.time()
+    assert before - 1 < await store.server_time() < time.time() + 1
+    assert await store.ping() > 0
     info = await store.info()
     assert info["version"].split(".")[0] in ("6", "7", "8", "9")
     assert info["role"] == "master"
