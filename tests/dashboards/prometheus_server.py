@@ -101,7 +101,7 @@ class PrometheusServer:
 
     def scrapes(self, targets: int) -> float:
         """The fewest samples of `up` that any target has, all of them up; 0 while one is missing."""
-        found = self._get("query", query="count_over_time((up == 1)[10m:1s])")["result"]
+        found = self._get("query", query="sum_over_time(up[1h]) and up == 1")["result"]
         return min((float(one["value"][1]) for one in found), default=0.0) if len(found) == targets else 0.0
 
     def _get(self, path: str, **parameters: str) -> Any:  # noqa: ANN401 - JSON

@@ -91,7 +91,14 @@ class Scene:
         if board == "hits":
             return Window(end=self.past_end + 30, seconds=14 * 86_400, values=values, scrape=15)
         live = {"node": self.targets}
-        return Window(end=time.time(), seconds=seconds, values=values | live, points=seconds)
+        ends: list[float] = []
+
+        def is_up() -> bool:  # a scrape that took too long leaves nothing to see at that moment
+            ends.append(time.time())
+            return [float(one.values[0][1]) for one in self.prometheus.instant("up", ends[-1])] == [1, 1]
+
+        until(is_up)
+        return Window(end=ends[-1], seconds=seconds, values=values | live, points=seconds)
 
     def _fill(self) -> None:
         for node in (self.first, self.second):

@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 import getpass
 import json
+import os
 import re
 import shutil
 import signal
@@ -224,7 +225,7 @@ class Bird(LoggedProcess):
 
     def becomes(self, *addresses: str) -> None:
         """Wait until it has just these."""
-        until(lambda: self.routes() == set(addresses), 30)
+        until(lambda: self.routes() == set(addresses))
 
 
 class Frr(LoggedProcess):
@@ -280,7 +281,7 @@ class Frr(LoggedProcess):
 
     def becomes(self, *addresses: str) -> None:
         """Wait until it has just these."""
-        until(lambda: self.prefixes() == {_prefix(one) for one in addresses}, 30)
+        until(lambda: self.prefixes() == {_prefix(one) for one in addresses})
 
 
 def _prefix(address: str) -> str:
@@ -346,7 +347,7 @@ class RouteNode(Node):
         (directory / "popular.txt").write_text("".join(f"{name}\n" for name in popular), "utf-8")
         chosen = {
             "enabled": True, "resolvers": list(resolvers), "trial_networks": ALL_TRIALS, "next_hop": FEED,
-            "next_hop6": NEXT_HOP6, "min_ttl_seconds": 1, "max_ttl_seconds": 1, "lookup_seconds": 2,
+            "next_hop6": NEXT_HOP6, "min_ttl_seconds": 1, "max_ttl_seconds": 1, "lookup_seconds": 10,
             "hold_down_seconds": 86400, **routes,
         }  # fmt: skip
         lines = [f"{name} = {json.dumps(value)}" for name, value in chosen.items() if value is not None]
@@ -369,6 +370,13 @@ class RouteNode(Node):
             for one in (*found["addresses"], *found["hosts"]):
                 del one["host"]
         return found
+
+    def kill_feed(self, exabgp: ExaBgp) -> None:
+        """Kill the feed, and wait until ExaBGP has started another, which has connected."""
+        (killed,) = [one["pid"] for one in self.report()["feeds"]]
+        assert killed == exabgp.feed()
+        os.kill(killed, signal.SIGKILL)
+        until(lambda: len(pids := [one["pid"] for one in self.report()["feeds"]]) == 1 and pids != [killed])
 
     def doctor(self) -> dict[str, list[tuple[str, str]]]:
         """What `blocker doctor` says: state and detail, by what was looked at."""

@@ -80,12 +80,13 @@ def test_routes_appear_are_held_and_vanish_with_the_list(world: World) -> None:
     pool = ["198.18.0.11", "HTTPS 1 . port=8443 ipv4hint=198.18.0.12"]
     knot.serve(other=["198.18.0.8", "HTTPS 0 pool"], pool=pool)
     bird.becomes("198.18.0.8", "198.18.0.11", "198.18.0.12")
-    assert [one["why"] for one in node.report()["hosts"]] == ["port"]
+    until(lambda: [one["why"] for one in node.report()["hosts"]] == ["port"])
     node.push("http://unrelated.test/a/")
     bird.becomes()
     for log in (node.process.log(), world.exabgp.log()):
         for secret in ("pages.example", "alias.example", "nowhere", "198.18.0", "2001:db8::7"):
             assert secret not in log
+    until(lambda: (said := node.report())["settled"] and [one["told"] for one in said["feeds"]] == [0])
     shown = subprocess.run(
         [*program(), "routes"],
         env=node.process.environment,
@@ -130,6 +131,7 @@ def test_what_must_not_be_routed_is_not(world: World) -> None:
     node.push(*(f"http://{name}.example/x/" for name in names))
     crowd = {f"198.18.2.{at}" for at in range(1, 5)}
     bird.becomes("198.18.0.1", "198.18.0.2", "198.18.0.3", *crowd)
+    until(lambda: node.metric("blocker_routes_refused", reason="popular") == 5 and "198.18.255.80" in node.why())
     why = node.why()
     assert why["10.0.0.1"] == why["127.0.0.1"] == ("refused", "special")
     assert why["198.18.1.5"] == ("refused", "own")
@@ -272,9 +274,7 @@ def test_no_route_is_on_the_wire_twice_whoever_is_killed(world: World) -> None:
 
     assert marked() == (41, 0)
 
-    os.kill(exabgp.feed(), signal.SIGKILL)
-    until(lambda: node.metric("blocker_route_feeds") == 0)
-    until(lambda: node.metric("blocker_route_feeds") == 1)
+    node.kill_feed(exabgp)
     assert marked() == (42, 0), "the feed anew"
 
     node.process.kill()

@@ -80,7 +80,7 @@ class World:
 
     def _begin(self) -> None:
         servers = [one.address for one in self.sources]
-        self.resolvers = Resolvers(servers, seconds=2.0, tries=1, give_up_seconds=DAY, clock=lambda: self.now)
+        self.resolvers = Resolvers(servers, seconds=15.0, tries=2, give_up_seconds=DAY, clock=lambda: self.now)
         self.table.popular_known = True
 
     async def wait(self, seconds: float) -> None:

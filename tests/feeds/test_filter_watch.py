@@ -207,7 +207,7 @@ def world(tmp_path: Path, redis: RedisServer) -> Iterator[dict[str, Any]]:
         bird = stack.enter_context(Bird(tmp_path))
         node = RouteNode(
             tmp_path, redis, [knot.address], filter_probes=[f"http://127.0.0.1:{nginx.port}/"],
-            filter_probe_seconds=0.7,
+            filter_probe_seconds=2.0,
         )  # fmt: skip
         stack.enter_context(node.process)
         stack.enter_context(ExaBgp(tmp_path, bird, node.socket))
@@ -219,7 +219,7 @@ def world(tmp_path: Path, redis: RedisServer) -> Iterator[dict[str, Any]]:
 
 def test_a_filter_that_hangs_or_dies_loses_all_routes_until_it_answers(world: dict[str, Any]) -> None:
     nginx, bird, node = world["nginx"], world["bird"], world["node"]
-    assert node.metric("blocker_route_filter_up") == 1
+    until(lambda: node.metric("blocker_route_filter_up") == 1)
     nginx.send(signal.SIGSTOP)  # connections to it still open
     bird.becomes()
     assert node.metric("blocker_route_filter_up") == 0
@@ -258,7 +258,7 @@ def test_a_node_that_starts_while_the_filter_is_away_leaves_what_is_there_until_
     nginx, bird, node = world["nginx"], world["bird"], world["node"]
     node.process.stop()
     nginx.kill()
-    node.rewrite("filter_probe_seconds", 5)  # so that it has looked no more than twice when its feed is back
+    node.rewrite("filter_probe_seconds", 20)  # so that it has looked no more than twice when its feed is back
     node.process.start()
     until(lambda: node.metric("blocker_route_feeds") == 1)
     assert node.report()["filter"]["state"] == "unproven"

@@ -18,6 +18,7 @@ from blocker.feeds.resolve import Resolvers
 from blocker.feeds.sightings import FAMILIES
 from tests.feeds.network import Knot
 from tests.gateways.dns_upstream import reply, upstream
+from tests.loop_time import loop_time
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
@@ -45,11 +46,13 @@ class Zone:
         self.says: dict[str, Says] = {}
         self.asked: list[str] = []
         self.address = ""
+        self._heard: set[tuple[int, str]] = set()
 
     def behave(self, _upstream: Upstream, asked: dns.message.QueryMessage, stream: bool) -> list[bytes]:
         question = asked.question[0]
         key = f"{question.name.to_text(omit_final_dot=True).lower()} {dns.rdatatype.to_text(question.rdtype)}"
-        if not stream:
+        if not stream and (asked.id, key) not in self._heard:  # else it is sent again, as a busy machine has it
+            self._heard.add((asked.id, key))
             self.asked.append(key.replace(".example", ""))
         said = self.says.get(key.replace(".example", ""), ())
         if said is None:
@@ -73,7 +76,7 @@ class Zone:
 
 @contextlib.asynccontextmanager
 async def asking(*zones: Zone | Knot, **options: float) -> AsyncIterator[Resolvers]:
-    chosen = {"seconds": 0.3, "tries": 2, **options}
+    chosen = {"seconds": 15.0, "tries": 6, **options}
     resolvers = Resolvers([zone.address for zone in zones], **chosen)  # type: ignore[arg-type]  # numbers are floats too
     try:
         yield resolvers
@@ -168,7 +171,8 @@ LEADS: dict[str, tuple[Mapping[str, Says], set[str]]] = {
 async def test_what_browsers_may_follow_is_followed_and_what_fails_takes_nothing_away(zone: Zone, case: str) -> None:
     more, expected = LEADS[case]
     zone.says |= more
-    answer = await zone.look_up()
+    async with asking(zone, **({"seconds": 3.0, "tries": 2} if case == "silence" else {})) as resolvers:
+        answer = await zone.look_up(resolvers)
     assert told(answer) == expected
     assert answer is not None
     assert {A, AAAA} <= {str(one) for one in answer.addresses}
@@ -244,10 +248,10 @@ async def test_targets_that_never_answer_end_in_time(zone: Zone) -> None:
     zone.says |= {f"a{at} HTTPS": [f"60 HTTPS 0 a{at + 1}.example."] for at in range(10)}
     zone.says |= {f"a{at} {kind}": None for at in range(11) for kind in ("A", "AAAA")}
     zone.says["site HTTPS"] = ["60 HTTPS 0 a0.example.", "60 HTTPS 1 . ipv4hint=11.0.0.2"]
-    begun = asyncio.get_running_loop().time()
-    answer = await zone.look_up()
+    async with asking(zone, seconds=3.0, tries=2) as resolvers, loop_time() as spent:
+        answer = await zone.look_up(resolvers)
     assert told(answer) == {"11.0.0.2"}
-    assert asyncio.get_running_loop().time() - begun < 2.0
+    assert spent.seconds < 9.0
 
 
 async def test_what_it_costs_and_that_it_can_be_switched_off(zone: Zone) -> None:
@@ -274,21 +278,23 @@ async def test_a_resolver_without_this_type_keeps_nobody_waiting_and_is_heard_wh
     for name in names:
         zone.says |= {f"{name} A": [f"60 A {A}"], f"{name} HTTPS": None}
     now = 0.0
-    async with asking(zone, seconds=1.5, tries=1, clock=lambda: now) as resolvers:  # type: ignore[arg-type]
+    async with asking(zone, seconds=4.0, tries=1, clock=lambda: now) as resolvers:  # type: ignore[arg-type]
 
-        async def look(*some: str) -> float:
+        async def look(*some: str) -> tuple[float, float]:
+            """How long it took, by the clock and by the loop."""
             nonlocal now
             now += 1.0  # c-ares waits less for a server that was quick; a new channel knows of none
             begun = loop.time()
-            answers = await asyncio.gather(*(resolvers.look_up(f"{name}.example") for name in some))
+            async with loop_time() as spent:
+                answers = await asyncio.gather(*(resolvers.look_up(f"{name}.example") for name in some))
             assert all(answer is not None and answer.complete == FAMILIES for answer in answers)
-            return loop.time() - begun
+            return loop.time() - begun, spent.seconds
 
-        assert await look(*names[:32]) > 1.4
-        assert await look(*names[32:]) < 1.0
+        assert (await look(*names[:32]))[0] > 3.9
+        assert (await look(*names[32:]))[1] < 3.5
         zone.says["n0 HTTPS"] = ["60 HTTPS 1 . ipv4hint=11.0.0.2"]
         assert told(await resolvers.look_up("n0.example")) == {"11.0.0.2"}
-        assert await look("n1") > 1.4, "it has the type, and is given its time again"
+        assert (await look("n1"))[0] > 3.9, "it has the type, and is given its time again"
 
 
 async def test_a_real_server_says_all_of_it(tmp_path: Path) -> None:
@@ -298,7 +304,7 @@ async def test_a_real_server_says_all_of_it(tmp_path: Path) -> None:
             moved=[A, "HTTPS 0 pool"], pool=["192.0.2.8", "HTTPS 1 deep ipv4hint=192.0.2.9"], deep="2001:db8::8",
             www="site", plain=A,
         )  # fmt: skip
-        async with asking(knot, seconds=2.0) as resolvers:
+        async with asking(knot) as resolvers:
             for name, expected, ports in (
                 ("site", {"192.0.2.7", "2001:db8::7"}, [8443]), ("www", {"192.0.2.7", "2001:db8::7"}, [8443]),
                 ("moved", {"192.0.2.8", "192.0.2.9", "2001:db8::8"}, ()), ("plain", set(), ()),

@@ -88,7 +88,7 @@ async def test_a_deaf_secondary_shows_though_new_versions_keep_coming(monkeypatc
 
 async def test_versions_that_come_faster_than_it_takes_to_be_deaf_add_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(notify, "FIRST_RETRY", 0.02)
-    monkeypatch.setattr(notify, "DEAF_SECONDS", 0.3)
+    monkeypatch.setattr(notify, "DEAF_SECONDS", 3.0)
     async with telling() as (notifier, ear, tally, secondary):
         serial = 0
         while not tally.notices[Notice.UNANSWERED]:

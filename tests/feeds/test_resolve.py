@@ -35,7 +35,7 @@ def other(tmp_path: Path) -> Iterator[Knot]:
 
 
 async def look_up(name: str, *servers: str, quorum: int = 1) -> Answer | None:
-    resolvers = Resolvers(servers, quorum=quorum, seconds=1.0, tries=2)
+    resolvers = Resolvers(servers, quorum=quorum, seconds=15.0, tries=6)
     try:
         return await resolvers.look_up(name, {})
     finally:
@@ -86,7 +86,7 @@ async def test_of_a_popular_name_any_resolver_s_word_counts_whatever_the_quorum(
     """A content network tells each resolver other addresses; whoever points at one of them tells all the same."""
     knot.serve(popular="192.0.2.1", hostile="192.0.2.1")
     other.serve(popular="192.0.2.2", hostile="192.0.2.1")
-    resolvers = Resolvers([knot.address, other.address], quorum=2, seconds=1.0, tries=2)
+    resolvers = Resolvers([knot.address, other.address], quorum=2, seconds=15.0, tries=6)
     table = RouteTable(Limits(), (), [ip_network("192.0.2.0/24")])
     table.popular_known = True
     table.listed(["hostile"], 0.0)
@@ -119,7 +119,7 @@ async def test_with_one_resolver_down_an_answer_is_not_complete_until_it_is_give
     answer = await look_up("name.example", knot.address, down)
     assert answer is not None
     assert (told(answer), answer.complete) == ({"192.0.2.1"}, frozenset())
-    resolvers = Resolvers([knot.address, down], quorum=2, seconds=0.5, tries=1, give_up_seconds=0.2)
+    resolvers = Resolvers([knot.address, down], quorum=2, seconds=15.0, tries=6, give_up_seconds=0.2)
     try:
         await resolvers.look_up("name.example", {})
         while (answer := await resolvers.look_up("name.example", {})) is not None and not answer.complete:
@@ -134,13 +134,13 @@ async def test_with_one_resolver_down_an_answer_is_not_complete_until_it_is_give
 async def test_names_are_looked_up_again_when_their_time_is_over_and_no_others(knot: Knot) -> None:
     knot.ttl = 1
     knot.serve(one="192.0.2.1", two="192.0.2.2")
-    resolvers = Resolvers([knot.address], seconds=1.0)
+    resolvers = Resolvers([knot.address], seconds=15.0, tries=6)
     heard: list[tuple[str, Answer | None]] = []
     enough = asyncio.Event()
 
     def hear(key: str, answer: Answer | None) -> None:
         heard.append((key, answer))
-        if sum(one == "a" for one, _ in heard) == 3:
+        if sum(one == "a" for one, _ in heard) >= 3 and any(one == "c" for one, _ in heard):
             enough.set()
 
     lookups: Lookups[str] = Lookups(resolvers, Pace(least=0.1, most=0.2), hear)
@@ -164,7 +164,7 @@ async def test_names_are_looked_up_again_when_their_time_is_over_and_no_others(k
 
 async def test_lookups_keep_to_their_rate_and_number(knot: Knot) -> None:
     knot.serve(**{f"n{at}": "192.0.2.1" for at in range(40)})
-    resolvers = Resolvers([knot.address], seconds=1.0)
+    resolvers = Resolvers([knot.address], seconds=15.0, tries=6)
     loop = asyncio.get_running_loop()
     heard: list[float] = []
     enough = asyncio.Event()

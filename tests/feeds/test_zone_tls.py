@@ -136,6 +136,7 @@ async def test_without_tls_only_a_zone_goes_over_both_and_is_counted_so(authorit
     its = primary(shown)
     async with its.listening() as port:
         await dns.asyncquery.inbound_xfr(HOST, dns.zone.Zone(ORIGIN), query("AXFR"), port=port, timeout=20)
+        await until(lambda: its.sent() == 1)
         await asked(its, trusting(authority), query("AXFR"))
         assert its.served.tally.sent == {("axfr", Sent.WHOLE, one): 1 for one in Transport}
 
@@ -214,7 +215,7 @@ async def test_who_asks_for_it_has_lengths_hidden_and_is_told_how_long_a_connect
 
 
 async def test_slow_handshakes_end_and_shut_out_nobody(authority: Authority, shown: Pair) -> None:
-    its = primary(shown, max_connections=20, request_seconds=1)
+    its = primary(shown, max_connections=20, request_seconds=6)
     async with its.listening() as port:
         silent = [await asyncio.open_connection(HOST, tls_port(its)) for _ in range(20)]
         await until(lambda: its.served.tally.failed[Failure.CONNECTIONS] == 15)
@@ -231,7 +232,7 @@ async def test_slow_handshakes_end_and_shut_out_nobody(authority: Authority, sho
 
 
 async def test_who_does_not_read_is_cut_off(authority: Authority, shown: Pair) -> None:
-    its = primary(shown, LONG, request_seconds=0.5)
+    its = primary(shown, LONG, request_seconds=3)
     async with its.listening():
         async with connected(its, trusting(authority)) as (reader, writer):
             writer.write(framed(query("AXFR")))
