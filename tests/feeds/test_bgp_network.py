@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.e2e.processes import program, until
-from tests.feeds.network import NEXT_HOP6, Bird, ExaBgp, Knot, RouteNode
+from tests.feeds.knot import Knot
+from tests.feeds.network import NEXT_HOP6, Bird, ExaBgp, RouteNode
 from tests.redis_server import RedisServer
 
 if TYPE_CHECKING:

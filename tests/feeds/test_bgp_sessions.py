@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.e2e.processes import until
-from tests.feeds.network import Bird, ExaBgp, Knot, RouteNode
+from tests.feeds.knot import Knot
+from tests.feeds.network import Bird, ExaBgp, RouteNode
 from tests.redis_server import RedisServer
 
 if TYPE_CHECKING:

@@ -14,7 +14,8 @@ from blocker.feeds.filter_watch import FilterWatch
 from blocker.feeds.route_terms import filter_said
 from blocker.route_section import RouteSettings
 from tests.e2e.processes import until
-from tests.feeds.network import Bird, ExaBgp, Knot, LoggedProcess, RouteNode, binary
+from tests.feeds.knot import Knot, LoggedProcess, binary
+from tests.feeds.network import Bird, ExaBgp, RouteNode
 from tests.follower.support import until as becomes
 from tests.redis_server import RedisServer, free_port
 

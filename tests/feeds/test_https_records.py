@@ -16,7 +16,7 @@ import pytest
 
 from blocker.feeds.resolve import Resolvers
 from blocker.feeds.sightings import FAMILIES
-from tests.feeds.network import Knot
+from tests.feeds.knot import Knot
 from tests.gateways.dns_upstream import reply, upstream
 from tests.loop_time import loop_time
 

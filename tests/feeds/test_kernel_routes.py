@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.e2e.processes import STOP_DEADLINE, spawn, until
-from tests.feeds.network import DEPLOY, binary
+from tests.feeds.knot import binary
+from tests.feeds.network import DEPLOY
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -13,7 +13,7 @@ from blocker.feeds.lookups import Lookups, Pace
 from blocker.feeds.resolve import Answer, Resolvers
 from blocker.feeds.routes import Limits, RouteTable
 from blocker.feeds.sightings import FAMILIES
-from tests.feeds.network import Knot
+from tests.feeds.knot import Knot
 from tests.follower.support import until
 from tests.redis_server import free_port
 

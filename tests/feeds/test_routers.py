@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.e2e.processes import until
-from tests.feeds.network import NEXT_HOP6, Bird, ExaBgp, Frr, Knot, RouteNode
+from tests.feeds.knot import Knot
+from tests.feeds.network import NEXT_HOP6, Bird, ExaBgp, Frr, RouteNode
 from tests.redis_server import RedisServer
 
 if TYPE_CHECKING:

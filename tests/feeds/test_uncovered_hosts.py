@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.e2e.processes import until
-from tests.feeds.network import DEPLOY, Knot, RouteNode
+from tests.feeds.knot import Knot
+from tests.feeds.network import DEPLOY, RouteNode
 from tests.redis_server import RedisServer, free_port
 
 if TYPE_CHECKING:
