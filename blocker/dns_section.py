@@ -58,6 +58,15 @@ class DnsSettings(StreamSettings):
     tls_port: Port = Field(8853, description="TCP port of DNS over TLS (RFC 7858), whose own is 853. Default 8853.")
     tls_certificate: Path | None = Field(None, description="PEM file with the certificates. Default none: no TLS.")
     tls_key: Path | None = Field(None, description="PEM file with the private key.")
+    tls_name: DnsName | None = Field(
+        None,
+        max_length=240,
+        description="Name of this resolver, in the certificate. Clients that look for an encrypted one (RFC 9462) are "
+        "told it, and come over TLS by themselves. Default none: they are told that there is none.",
+    )
+    tls_told_port: Port | None = Field(
+        None, ge=1, description="Port that they are told, if it is another that leads to tls_port. Default tls_port."
+    )
     networks: tuple[IPvAnyNetwork, ...] = Field(
         ("127.0.0.0/8", "::1/128"),
         validate_default=True,
@@ -150,4 +159,6 @@ class DnsSettings(StreamSettings):
             raise ValueError("stop_addresses: `addresses` needs some")
         if (self.tls_certificate is None) != (self.tls_key is None):
             raise ValueError("tls_certificate and tls_key need each other")
+        if self.tls_name is not None and not (self.tls_certificate and self.upstreams):
+            raise ValueError("tls_name needs tls_certificate, tls_key and upstreams")
         return self

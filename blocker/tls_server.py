@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ssl
+from ipaddress import IPv4Address, IPv6Address
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from blocker.errors import ServeError
@@ -148,6 +149,25 @@ def server_context(
         # A session that is taken up again shows no certificate, whatever has become of it since.
         context.num_tickets = 0
     return context
+
+
+def named(certificate: Path) -> tuple[list[str], list[IPv4Address | IPv6Address]]:
+    """The names, in lower case, and the addresses that the first of a file's certificates is for.
+
+    Raises:
+        ServeError: There is none in it.
+    """
+    from cryptography import x509  # only where there is TLS
+
+    try:
+        extensions = x509.load_pem_x509_certificates(certificate.read_bytes())[0].extensions
+        found = extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        return [], []
+    except (OSError, ValueError) as error:
+        raise ServeError(f"tls_certificate cannot be read: {type(error).__name__}") from None
+    addresses = [one for one in found.get_values_for_type(x509.IPAddress) if isinstance(one, IPv4Address | IPv6Address)]
+    return [name.lower() for name in found.get_values_for_type(x509.DNSName)], addresses
 
 
 def expiry(certificate: Path) -> float:

@@ -30,11 +30,12 @@ class Authority(Pair):
         _openssl("req", "-x509", *_NEW_KEY, "-days", "3650", "-subj", f"/CN={name}", "-keyout", self.key, "-out",
                  self.certificate)  # fmt: skip
 
-    def sign(self, name: str = NAME, *, days: int = 30, file: str = "") -> Pair:
-        """A certificate of this name, for servers and clients."""
+    def sign(self, name: str = NAME, *addresses: str, days: int = 30, file: str = "") -> Pair:
+        """A certificate of this name, and of addresses, for servers and clients."""
         made = Pair(*(self.certificate.with_name(f"{file or name}.{end}") for end in ("pem", "key")))
         wanted = made.certificate.with_suffix(".request")
-        _openssl("req", "-new", *_NEW_KEY, "-subj", f"/CN={name}", "-addext", f"subjectAltName=DNS:{name}", "-keyout",
+        names = ",".join([f"DNS:{name}", *(f"IP:{address}" for address in addresses)])
+        _openssl("req", "-new", *_NEW_KEY, "-subj", f"/CN={name}", "-addext", f"subjectAltName={names}", "-keyout",
                  made.key, "-out", wanted)  # fmt: skip
         _openssl("x509", "-req", "-in", wanted, "-CA", self.certificate, "-CAkey", self.key, "-days", str(days),
                  "-copy_extensions", "copyall", "-out", made.certificate)  # fmt: skip

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import ssl
 import time
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 from typing import TYPE_CHECKING
 
 from blocker.cli.doctor_feeds import Figures, Finding
 from blocker.errors import BlockerError
-from blocker.tls_server import expiry, server_context
+from blocker.tls_server import expiry, named, server_context
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,13 +23,23 @@ SOON_SECONDS = 7 * 86_400
 #: By how much a running node's may differ from the file's by rounding alone, in seconds.
 _SAME = 60.0
 _HOUR, _DAY = 3600, 86_400
+#: Addresses that say nothing of who has them (RFC 9462, section 4.3).
+_LOCAL = [
+    ip_network(one)
+    for one in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "169.254.0.0/16", "127.0.0.0/8", "fc00::/7",
+                "fe80::/10", "::1/128")
+]  # fmt: skip
 
 
 def certificates(run: Context) -> Iterator[Finding]:
     """The findings about certificates, and about zones that cross the network without one; none if nothing is on."""
     gateway, rpz = run.settings.gateways.dns, run.settings.feeds.rpz
     if gateway.enabled and gateway.tls_certificate is not None and gateway.tls_key is not None:
-        yield from _files("dns gateway's certificate", gateway.tls_certificate, gateway.tls_key, "gateway dns")
+        what = "dns gateway's certificate"
+        found = list(_files(what, gateway.tls_certificate, gateway.tls_key, "gateway dns"))
+        yield from found
+        if gateway.tls_name is not None and found[0].state != "fail":
+            yield from _found_by_clients(what, gateway.tls_certificate, gateway.tls_name, gateway.host)
     if not rpz.enabled:
         return
     if rpz.tls_certificate is not None and rpz.tls_key is not None:
@@ -72,6 +82,29 @@ def _files(
         yield Finding(what, "warn", "the running node shows another one than the file has: send it SIGHUP")
     if key.stat().st_mode & 0o007:
         yield Finding(what, "warn", f"others can read {key}: make its mode 0600, or 0640 with the node's group")
+
+
+def _found_by_clients(what: str, certificate: Path, name: str, host: str) -> Iterator[Finding]:
+    """Whether clients that are told of the encrypted resolver will have it (RFC 9462, sections 4.2, 4.3 and 5)."""
+    names, addresses = named(certificate)
+    name = name.lower().removesuffix(".")
+    if not {name, f"*.{name.partition('.')[2]}"} & {*names}:
+        yield Finding(what, "fail", f"it is not for {name}, which tls_name tells clients: they will refuse it")
+    told = [ip_address(one.strip()) for one in host.split(",") if _is_public(one.strip())]
+    if missing := [str(one) for one in told if one not in addresses]:
+        yield Finding(
+            what, "warn", f"it is not for {', '.join(missing)}: clients that know the resolver by that alone stay with "
+            "clear text; have the addresses put into the certificate",
+        )  # fmt: skip
+
+
+def _is_public(host: str) -> bool:
+    """Whether it is one address that clients cannot take for their own network's, where they check no certificate."""
+    try:
+        address = ip_address(host)
+    except ValueError:
+        return False
+    return not address.is_unspecified and not any(address in network for network in _LOCAL)
 
 
 def _running(run: Context) -> float | None:

@@ -82,6 +82,7 @@ class DnsListener(Listener):
         self.tls_addresses: list[str] = []  # once started
         self._datagrams: list[socket.socket] = []
         self._waiting = 0  # datagrams whose answer is under way
+        self._tls_port: int | None = None  # once started with TLS
         self._tls: ssl.SSLContext | None = None
         self._ready_tls: ssl.SSLContext | None = None  # of the next `configure`
         self._places = Shares()
@@ -134,6 +135,8 @@ class DnsListener(Listener):
         port = sockets[0].getsockname()[1]
         inet = [one for one in sockets if one.family != socket.AF_UNIX and one.type == socket.SOCK_STREAM]
         over_tls = [one for one in inet if one.getsockname()[1] != port]
+        self._tls_port = over_tls[0].getsockname()[1] if over_tls else None
+        self._designate(self.settings)
         self._datagrams = [one for one in sockets if one.type == socket.SOCK_DGRAM]
         self._admit(str(one.getsockname()[0]) for one in self._datagrams)
         await super().start([one for one in sockets if one not in over_tls and one not in self._datagrams])
@@ -194,9 +197,15 @@ class DnsListener(Listener):
         service.explain(reasons, settings.structured_option)
         service.withhold(settings.withheld)
         service.keep_answers(settings.cache_bytes, settings.max_ttl, settings.stale_seconds)
+        self._designate(settings)
         self.forwarder.configure(settings)
         self._places.most = settings.share_of(settings.max_connections)
         self._tls = self._ready_tls or self._tls
+
+    def _designate(self, settings: DnsSettings) -> None:
+        """Tell clients that look for an encrypted resolver where this one is, if it is one."""
+        name = settings.tls_name if self._tls_port is not None else None
+        self.service.designate(name, settings.tls_told_port or self._tls_port or 0)
 
     def _context(self) -> ssl.SSLContext:
         if self._tls is None:

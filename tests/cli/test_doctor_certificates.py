@@ -76,3 +76,32 @@ def test_zones_that_cross_a_network_in_clear_text_are_told(blocker: CommandLine,
     only = blocker.settings["feeds__rpz__zones"].replace("}}", ', "tls_only": true}}')
     found = said(blocker, shown, feeds__rpz__host="192.0.2.10", feeds__rpz__zones=only)
     assert "zones' transfers" not in found
+
+
+def test_a_certificate_that_clients_who_look_for_it_would_refuse_is_told(
+    blocker: CommandLine, authority: Authority, tmp_path: Path
+) -> None:
+    told = {
+        "gateways__dns__upstreams": '["192.0.2.53"]', "gateways__dns__tls_name": "DNS.isp.example.",
+        "gateways__dns__host": "192.0.2.10, 127.0.0.1, 2001:db8::10, 10.0.0.1",
+    }  # fmt: skip
+    both = ("192.0.2.10", "2001:db8::10")
+    one = "it is not for 2001:db8::10: "
+    unnamed = Authority(tmp_path / "unnamed", "dns.isp.example")  # as its subject alone, which no client looks at
+    right = "it ends in 30 days"
+    not_its_name = "it is not for dns.isp.example, which tls_name tells clients: they will refuse it"
+    for shown, expected in (
+        (authority.sign("dns.isp.example", *both), [("ok", right)]),
+        (authority.sign("*.isp.example", *both, file="wild"), [("ok", right)]),
+        (authority.sign("*.example", *both, file="too-wild"), [("ok", right), ("fail", not_its_name)]),
+        (
+            authority.sign("dns.isp.example", both[0], file="one"),
+            [("ok", right), ("warn", one)],
+        ),
+        (unnamed, [("fail", not_its_name), ("warn", "it is not for 192.0.2.10, 2001:db8::10: ")]),
+    ):
+        found = said(blocker, shown, **told)[GATEWAY]
+        if shown is unnamed:
+            found = found[1:]
+        assert [state for state, _ in found] == [state for state, _ in expected]
+        assert all(detail.startswith(start) for (_, detail), (_, start) in zip(found, expected, strict=True)), found

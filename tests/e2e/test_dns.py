@@ -75,7 +75,8 @@ class Resolver:
             directory, redis_url=redis.url, deployment=f"t{secrets.token_hex(8)}", log_level="debug",
             gateways__workers=str(workers), gateways__dns__port=str(self.port), gateways__dns__zone=ZONE,
             gateways__dns__tls_port=str(self.tls_port), gateways__dns__tls_certificate=str(self.certificate),
-            gateways__dns__tls_key=str(key), gateways__dns__upstreams=json.dumps([f"127.0.0.1:{unbound}"]),
+            gateways__dns__tls_key=str(key), gateways__dns__tls_name="resolver.example",
+            gateways__dns__upstreams=json.dumps([f"127.0.0.1:{unbound}"]),
             gateways__dns__upstream_seconds=str(patience), gateways__dns__rate="0",
             gateways__dns__link="https://provider.example/why",
             gateways__dns__reasons='{"police": {"error": "censored"}}',
@@ -163,6 +164,14 @@ def test_dig_gets_what_the_list_says(resolver: Resolver) -> None:
     said = resolver.dig(f"bad.customers.test.{ZONE}", "TXT")
     assert '"Blocked by list police; see https://provider.example/why"' in answers(said)[0]
     assert "status: NXDOMAIN" in resolver.dig(f"good.customers.test.{ZONE}")
+
+
+def test_a_client_that_knows_an_address_alone_finds_the_way_over_tls(resolver: Resolver) -> None:
+    (line,) = answers(resolver.dig("_dns.resolver.arpa", "SVCB"))
+    found = re.fullmatch(r'_dns\.resolver\.arpa\. 30 IN SVCB 1 (\S+)\. alpn="dot" port=(\d+)', line)
+    assert found, line
+    over_tls = (f"+tls-ca={resolver.certificate}", f"+tls-hostname={found[1]}")
+    assert "EDE: 16 (Censored)" in resolver.kdig("bad.customers.test", "+edns", *over_tls, port=int(found[2]))
 
 
 def test_kdig_over_udp_tcp_and_tls(resolver: Resolver) -> None:

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import ssl
+from typing import TYPE_CHECKING, Any
+
 import dns.asyncquery
 import pytest
+from pydantic import ValidationError
 
 from blocker.errors import ServeError
 from blocker.gateways.dns import DnsListener
 from blocker.sections import DnsSettings
 from blocker.sockets import bind
 from tests.gateways.dns_desk import errors, query, shown
-from tests.gateways.dns_running import ask, running
+from tests.gateways.dns_running import ZONE, ask, running
 from tests.gateways.dns_upstream import address, upstream
+from tests.gateways.test_dns import certified
 from tests.gateways.test_http_codec import Desk
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 NONE: list[str] = []
 
@@ -45,6 +53,53 @@ async def test_names_that_nobody_else_is_asked_about(name: str, kind: str, expec
         before = len(one.asked)
         await ask(listener, "mask.icloud.com")
         assert len(one.asked) == before + 1
+
+
+async def discovered(listener: DnsListener, name: str = "_dns.resolver.arpa", kind: str = "SVCB") -> list[str]:
+    found = await ask(listener, name, kind)
+    assert (shown(found)[0], errors(found)) == ("NOERROR", [])
+    assert bool(found.answer) != bool(found.authority)
+    return [str(one) for rrset in found.answer for one in rrset]
+
+
+async def test_clients_that_look_for_an_encrypted_resolver_find_this_one(tmp_path: Path) -> None:
+    certificate, key = certified(tmp_path)
+    tls: dict[str, Any] = {"tls_certificate": certificate, "tls_key": key}
+    async with upstream(address) as one, running(one, tls_name="Resolver.example.", **tls) as listener:
+        port = int(listener.tls_addresses[0].rpartition(":")[2])
+        # At the port, by the name, over DNS over TLS alone (RFC 9461): nothing to be asked of others first.
+        there = [f'1 resolver.example. alpn="dot" port="{port}"']
+        assert await discovered(listener) == await discovered(listener, "_DNS.resolver.ARPA") == there
+        assert await discovered(listener, "_dns.Resolver.example") == there
+        assert await discovered(listener, kind="A") == await discovered(listener, "resolver.arpa") == NONE
+        assert one.asked == []
+        context = ssl.create_default_context(cafile=str(certificate))
+        found = await dns.asyncquery.tls(
+            query("host.example"), "127.0.0.1", port=port, server_hostname="resolver.example", ssl_context=context
+        )
+        assert shown(found) == ("NXDOMAIN", NONE)
+        # Another port may lead there; the one that all know need not be said.
+        settings = listener.settings
+        for told, said in ((853, ""), (8530, ' port="8530"')):
+            listener.configure(settings.model_copy(update={"tls_told_port": told}))
+            assert await discovered(listener) == [f'1 resolver.example. alpn="dot"{said}']
+        listener.configure(settings.model_copy(update={"tls_name": None}))
+        assert await discovered(listener) == NONE
+    async with upstream(address) as one, running(one, **tls) as listener:
+        assert await discovered(listener) == NONE
+        assert shown(await ask(listener, "_dns.resolver.example", "SVCB"))[0] == "NOERROR"
+        assert len(one.asked) == 1, "nobody's special name"
+
+
+async def test_a_resolver_without_tls_is_none_whatever_it_is_called(tmp_path: Path) -> None:
+    async with upstream(address) as one, running(one) as listener:
+        listener.configure(listener.settings.model_copy(update={"tls_name": "resolver.example"}))
+        assert await discovered(listener) == NONE
+    certificate, key = certified(tmp_path)
+    for missing in ({"tls_certificate": None, "tls_key": None}, {"upstreams": (), "zone": ZONE}):
+        given = {"tls_certificate": certificate, "tls_key": key, "upstreams": ("192.0.2.53",), **missing}
+        with pytest.raises(ValidationError, match="tls_name needs tls_certificate, tls_key and upstreams"):
+            DnsSettings.model_validate({**given, "tls_name": "resolver.example"})
 
 
 async def test_services_of_a_host_are_decided_as_the_host() -> None:

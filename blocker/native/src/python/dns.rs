@@ -17,6 +17,7 @@ use crate::wire::dns::cache::Cache;
 use crate::wire::dns::clients::{Admission, Clients, Network, Refused};
 use crate::wire::dns::message::{Rcode, flag};
 use crate::wire::dns::reply::Transport;
+use crate::wire::dns::special::Designated;
 use crate::wire::dns::stream::{Stream, set_length};
 use crate::wire::dns::upstream::Found;
 use crate::wire::dns::zone::Zone;
@@ -84,6 +85,18 @@ impl DnsService {
     /// Raises `ValueError`: one is none.
     fn withhold(&mut self, names: Vec<String>) -> PyResult<()> {
         self.service.withheld = names.iter().map(|name| wire(name)).collect::<PyResult<_>>()?;
+        Ok(())
+    }
+
+    /// Sets the name, in the certificate, and the port by which clients that look for it have this resolver over TLS
+    /// (RFC 9462); None: they do not.
+    ///
+    /// Raises `ValueError`: it is none, or too long for the label before it.
+    fn designate(&mut self, name: Option<&str>, port: u16) -> PyResult<()> {
+        let designated = name.map(|name| {
+            Designated::new(&wire(name)?, port).ok_or_else(|| PyValueError::new_err("the name is too long"))
+        });
+        self.service.designated = designated.transpose()?;
         Ok(())
     }
 

@@ -39,6 +39,7 @@ use cache::{Aged, Cache, write};
 use filter::Filter;
 use message::{CLASS_IN, Query, Rcode, flag, kind};
 use reply::{Records, Reply, Transport};
+use special::Designated;
 use upstream::{Found, Question};
 use zone::{NOT_READY, Zone};
 
@@ -80,6 +81,8 @@ pub struct Service {
     pub filter: Option<Filter>,
     /// Names on the wire that do not exist here, nor what is below them.
     pub withheld: Vec<Vec<u8>>,
+    /// What clients are told that look for this resolver's encrypted service.
+    pub designated: Option<Designated>,
     /// What others answered.
     pub cache: Cache,
     /// Code of the option that asks for structured errors; 0 if there is none.
@@ -91,7 +94,15 @@ pub struct Service {
 impl Service {
     /// Answers nothing yet. `cache`: keeps what others answer.
     pub fn new(cache: Cache) -> Self {
-        Self { zone: None, filter: None, withheld: Vec::new(), cache, structured_option: 0, host: Vec::new() }
+        Self {
+            zone: None,
+            filter: None,
+            withheld: Vec::new(),
+            designated: None,
+            cache,
+            structured_option: 0,
+            host: Vec::new(),
+        }
     }
 
     /// Answers one message, by appending to the output.
@@ -147,7 +158,8 @@ impl Service {
             if answered {
                 return Step::Answered;
             }
-            if let Some(reply) = special::special(query.name(), query.kind, &self.withheld) {
+            let designated = self.designated.as_ref();
+            if let Some(reply) = special::special(query.name(), query.kind, &self.withheld, designated) {
                 filter.finish(&reply, &query, transport, out);
                 return Step::Answered;
             }
