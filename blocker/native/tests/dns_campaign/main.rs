@@ -16,6 +16,7 @@ use blocker_native::wire::dns::filter::{Addresses, Blocked, Filter, Reason};
 use blocker_native::wire::dns::message::{Options, Query, Reader, counts, flag, kind};
 use blocker_native::wire::dns::name::to_wire;
 use blocker_native::wire::dns::reply::Transport;
+use blocker_native::wire::dns::special::Designated;
 use blocker_native::wire::dns::stream::Stream;
 use blocker_native::wire::dns::upstream::RANDOM_BYTES;
 use blocker_native::wire::dns::zone::Zone;
@@ -83,6 +84,8 @@ fn service(random: &mut Random) -> Service {
         let aliases = random.below(4) > 0;
         service.filter = Some(Filter { blocked, inspect, aliases, ttl: 30, reasons: HashMap::default(), reason });
         service.structured_option = 65_001;
+        service.designated = Designated::new(&wire("dns.allow.test"), random.pick(&[853, 8853]));
+        service.designated.take_if(|_| random.below(3) == 0);
     }
     service
 }
@@ -114,6 +117,7 @@ const KINDS: &[u16] = &[
     kind::SOA,
     kind::NS,
     kind::HTTPS,
+    kind::SVCB,
     kind::ANY,
     kind::AXFR,
     kind::IXFR,
@@ -128,8 +132,11 @@ fn name(random: &mut Random, out: &mut Vec<u8>) {
     for _ in 0..random.below(6) {
         out.extend_from_slice(random.pick(LABELS));
     }
-    if random.below(3) == 0 {
-        out.extend_from_slice(b"\x02bl\x04test");
+    match random.below(30) {
+        0..10 => out.extend_from_slice(b"\x02bl\x04test"),
+        10 => out.extend_from_slice(b"\x04_dns\x08resolver\x04arpa"),
+        11 => out.extend_from_slice(b"\x04_dns\x03dns\x05allow\x04test"),
+        _ => {}
     }
     out.push(0);
 }
