@@ -72,8 +72,8 @@ pub struct DnsFound(Heard);
 
 #[pymethods]
 impl DnsFound {
-    /// `stranger`: no answer to what was asked; `recased`: one but for letters' case; `truncated`; `failed`: the other resolver does not say, though it may have
-    /// an answer that says so; `answer`.
+    /// `stranger`: no answer to what was asked; `recased`: one but for letters' case; `truncated`; `failed`: the other
+    /// resolver does not say, though it may have an answer that says so; `answer`.
     #[getter]
     fn state(&self) -> &'static str {
         match &self.0 {
