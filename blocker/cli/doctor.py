@@ -16,7 +16,6 @@ from blocker.cli.doctor_feeds import Finding
 from blocker.errors import BlockerError, FormatError, SourceError
 from blocker.ingest.source import load_sources
 from blocker.snapshot import Snapshot
-from blocker.sockets import bind
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,8 +33,8 @@ def doctor(context: typer.Context, json: Json = False) -> None:
     """Check configuration, keys, lists, Redis, clocks, snapshot, disk, ports, TLS, upstreams, feeds; exit 1 if bad."""
     run = of(context)
     findings = [Finding("configuration", "ok", f"node {run.settings.node}, deployment {run.settings.deployment}")]
-    findings += [*_keys(run), *_disk(run), *_sources(run), *run.run(_store(run)), *_snapshot(run), *_port(run)]
-    findings += [*doctor_gateways.upstreams(run), *doctor_certificates.certificates(run)]
+    findings += [*_keys(run), *_disk(run), *_sources(run), *run.run(_store(run)), *_snapshot(run)]
+    findings += [*doctor_gateways.ports(run), *doctor_gateways.upstreams(run), *doctor_certificates.certificates(run)]
     findings += [*doctor_feeds.zones(run), *doctor_feeds.routes(run)]
     if json:
         run.echo_json([finding._asdict() for finding in findings])
@@ -151,13 +150,3 @@ def _snapshot(run: Context) -> Iterator[Finding]:
             yield Finding("snapshot", "warn", "none yet; a node writes it when it first enforces a list")
         else:
             yield Finding("snapshot", "ok", f"{len(table.lists)} lists, {table.bytes / 2**20:.1f} MiB")
-
-
-def _port(run: Context) -> Iterator[Finding]:
-    http = run.settings.http
-    try:
-        for opened in bind(http.host, http.port, "BLOCKER_HTTP__PORT"):
-            opened.close()
-        yield Finding("port", "ok", f"{http.host}:{http.port} is free")
-    except BlockerError as error:
-        yield Finding("port", "warn", f"{error} (a running node also holds it)")

@@ -1,19 +1,55 @@
-"""What `blocker doctor` says of the gateways: whether the resolvers answer that the `dns` gateway forwards to.
+"""What `blocker doctor` says of the gateways: whether they can listen, and whether the resolvers answer that the `dns`
+gateway forwards to.
 
-They are asked from here and now, as the node asks them, whether it runs or not.
+These are asked from here and now, as the node asks them, whether it runs or not.
 """
 
 from __future__ import annotations
 
+import socket
 from typing import TYPE_CHECKING, Literal
 
-from blocker.cli.doctor_feeds import Finding
+from blocker.cli.doctor_feeds import Figures, Finding
+from blocker.errors import AddressInUse, BlockerError
 from blocker.gateways.upstream_watch import UpstreamWatch
+from blocker.section import StreamSettings
+from blocker.sockets import bind
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from blocker.cli.context import Context
+
+
+def ports(run: Context) -> Iterator[Finding]:
+    """Whether the addresses can be had that a node would listen on; of a node that runs, that it answers."""
+    http, gateways = run.settings.http, run.settings.gateways
+    figures = Figures.of(run)
+    if figures is not None and figures.get("blocker_build_info") is not None:
+        yield Finding("port", "ok", f"{http.host}:{http.port}: a node runs there")
+        return
+    yield _port("port", http.host, http.port, "BLOCKER_HTTP__PORT")
+    for name, gateway in gateways:
+        if not isinstance(gateway, StreamSettings) or not gateway.enabled:
+            continue
+        what, setting = f"gateway {name}", f"BLOCKER_GATEWAYS__{name.upper()}__"
+        if gateway.port:
+            also = (socket.SOCK_DGRAM,) if gateway is gateways.dns else ()
+            yield _port(what, gateway.host, gateway.port, f"{setting}PORT", socket.SOCK_STREAM, *also)
+        if gateway is gateways.dns and gateways.dns.tls_certificate is not None and gateways.dns.tls_port:
+            yield _port(what, gateway.host, gateways.dns.tls_port, f"{setting}TLS_PORT")
+
+
+def _port(what: str, host: str, port: int, setting: str, *kinds: socket.SocketKind) -> Finding:
+    try:
+        for kind in kinds or (socket.SOCK_STREAM,):
+            for opened in bind(host, port, setting, kind=kind):
+                opened.close()
+    except AddressInUse as error:
+        return Finding(what, "fail", str(error))
+    except BlockerError as error:  # a node may be allowed more than who runs this
+        return Finding(what, "warn", str(error))
+    return Finding(what, "ok", f"{host}:{port} is free")
 
 
 def upstreams(run: Context) -> Iterator[Finding]:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 from redis import Redis
 
-from tests.redis_server import RedisServer
+from tests.e2e.processes import NodeProcess, until
+from tests.redis_server import RedisServer, free_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -123,9 +124,39 @@ def test_a_port_in_use(blocker: CommandLine) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
-        found = findings(blocker, code=0, http__port=str(taken.getsockname()[1]))
-    assert found["port"][0] == "warn"
+        found = findings(blocker, code=1, http__port=str(taken.getsockname()[1]))
+    assert found["port"][0] == "fail"
     assert "is in use" in found["port"][1]
+
+
+def test_a_gateways_port_in_use(blocker: CommandLine) -> None:
+    """A resolver that holds the port for datagrams alone is in the way too."""
+    icap, dns = free_port(), free_port()
+    blocker.settings |= {
+        "gateways__icap__port": str(icap), "gateways__dns__port": str(dns), "gateways__dns__zone": "bl.isp.example",
+    }  # fmt: skip
+    with socket.socket(type=socket.SOCK_DGRAM) as taken:
+        taken.bind(("127.0.0.1", dns))
+        found = findings(blocker, code=1)
+    assert found["gateway icap"] == ("ok", f"127.0.0.1:{icap} is free")
+    assert found["gateway dns"][0] == "fail"
+    assert f"127.0.0.1:{dns} is in use" in found["gateway dns"][1]
+    assert "BLOCKER_GATEWAYS__DNS__PORT" in found["gateway dns"][1]
+    found = findings(blocker, code=0, gateways__dns__host="192.0.2.53")
+    assert found["gateway dns"][0] == "warn", "not this machine's, or not yet"
+
+
+def test_a_node_that_runs_is_in_nobodys_way(blocker: CommandLine) -> None:
+    blocker.settings |= {
+        "gateways__dns__port": str(free_port()), "gateways__dns__zone": "bl.isp.example",
+    }  # fmt: skip
+    with NodeProcess(blocker.directory, **blocker.settings) as node:
+        node.start()
+        until((blocker.data_dir / "snapshot" / "table").exists)
+        found = findings(blocker, code=0, http__port=str(node.port))
+        assert found["port"] == ("ok", f"127.0.0.1:{node.port}: a node runs there")
+        assert not [what for what in found if what.startswith("gateway")]
+        assert node.stop() == 0
 
 
 @pytest.fixture
