@@ -25,7 +25,7 @@ from blocker.feeds.listener import ZoneListener
 from blocker.feeds.tally import Failure, Sent, Transport
 from tests.certificates import NAME, Authority, Pair
 from tests.feeds.support import ORIGIN, Primary, plan, query, records, version
-from tests.feeds.test_listener import HOST, LONG, framed, until
+from tests.feeds.test_listener import HOST, LONG, framed, narrow, until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -73,9 +73,9 @@ def tls_port(its: Primary) -> int:
 async def connected(
     its: Primary, context: ssl.SSLContext, **options: Any  # noqa: ANN401 - asyncio's own
 ) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:  # fmt: skip
-    reader, writer = await asyncio.open_connection(
-        HOST, tls_port(its), ssl=context, server_hostname=NAME, limit=1 << 20, **options
-    )
+    if "sock" not in options:
+        options |= {"host": HOST, "port": tls_port(its)}
+    reader, writer = await asyncio.open_connection(ssl=context, server_hostname=NAME, limit=1 << 20, **options)
     try:
         yield reader, writer
     finally:
@@ -234,7 +234,7 @@ async def test_slow_handshakes_end_and_shut_out_nobody(authority: Authority, sho
 async def test_who_does_not_read_is_cut_off(authority: Authority, shown: Pair) -> None:
     its = primary(shown, LONG, request_seconds=3)
     async with its.listening():
-        async with connected(its, trusting(authority)) as (reader, writer):
+        async with connected(its, trusting(authority), sock=await narrow(tls_port(its))) as (reader, writer):
             writer.write(framed(query("AXFR")))
             await reader.readexactly(100)
             writer.transport.pause_reading()  # type: ignore[attr-defined]
