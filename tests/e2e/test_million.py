@@ -100,6 +100,12 @@ class Clients:
             one.start()
         return threads
 
+    def lag(self, up: float, kill: float) -> float:
+        """For how long something waited at most, of what a node answered in its last two seconds."""
+        answered = [(moment, took) for tally in self.tallies.values() for moment, took, _ in tally.answered]
+        last = [took for moment, took in answered if moment - took > up and kill - 2.0 < moment <= kill]
+        return max(last) if last else kill - max(moment for moment, _ in answered if moment <= kill)
+
     def end(self) -> None:
         assert self._helper.stdin is not None
         assert self._helper.stdout is not None
@@ -261,11 +267,7 @@ def test_every_hit_is_in_its_cell_once(node: Node) -> None:
     cells = asyncio.run(stored(node)) - before
     found, answered = by_list(cells), hits_of(clients)
     # A machine that is busy with other things makes a flush wait as it makes requests wait.
-    lags = [
-        max(took for tally in clients.tallies.values() for moment, took, _ in tally.answered
-            if moment - took > up and kill - 2.0 < moment <= kill)
-        for up, kill in zip(ready, killed, strict=False)
-    ]  # fmt: skip
+    lags = [clients.lag(up, kill) for up, kill in zip(ready, killed, strict=False)]
     for name, tally in clients.tallies.items():
         # What was answered in the second before a kill may be missing; what got no answer may have been counted.
         at_risk = sum(tally.at_risk(kill, 1.0 + lag) for kill, lag in zip(killed, lags, strict=True))
