@@ -193,7 +193,7 @@ def test_a_secondary_of_two_primaries_has_a_right_zone_whichever_is_killed(tmp_p
 
     def agree(*ports: int, after: int = 0) -> int:
         """Wait until the secondary and these primaries have the same later version, and compare it; its serial."""
-        until(lambda: len(found := {secondary.serial(), *map(serial_at, ports)}) == 1 and min(found) > after)
+        until(lambda: len(found := {secondary.serial(), *map(serial_at, ports)}) == 1 and min(found) > after, 150)
         names = look(port, signed=False)
         assert all(look(at) == names for at in ports)
         return serial_at(ports[0])
